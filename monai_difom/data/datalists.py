@@ -1,0 +1,343 @@
+"""Lists of image and mask files, from the folder layouts that polyp segmentation uses.
+
+An item is ``{"image": path, "label": path, "group": name}``. Items of one group (frames of one video
+sequence) resemble each other, so a split into training and validation must keep a group together.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Item = dict[str, str]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_FOLDERS = ("images", "image")
+MASK_FOLDERS = ("masks", "mask", "labels")
+TRAIN_FOLDERS = ("TrainDataset", "TrainDB")
+TEST_FOLDERS = ("TestDataset", "TestDB")
+DATALIST = "datalist.json"
+
+# Last frame of each of the 29 video sequences of CVC-ClinicDB; the first frame of a sequence follows the
+# last of the one before it. Source: the table in the README.txt that is distributed with CVC-ClinicDB.
+CLINICDB_LAST_FRAMES = (
+    *(25, 50, 67, 78, 103, 126, 151, 177, 199, 205),
+    *(227, 252, 277, 297, 317, 342, 363, 383, 408, 428),
+    *(447, 466, 478, 503, 528, 546, 571, 591, 612),
+)
+
+_EXAMPLE = """Allowed layouts:
+  <dataset_dir>/TrainDataset/{image,mask}/*.png      (PraNet; tests in TestDataset/<set>/{images,masks})
+  <dataset_dir>/TrainDB/{images,masks}/*.png         (tests in TestDB/<set>/{images,masks})
+  <dataset_dir>/{images,masks}/*.png                 (image or images; mask, masks or labels)
+  <dataset_dir>/datalist.json                        ({"training": [{"image": ..., "label": ...}], ...})
+An image and its mask have the same name up to the extension (PNG, JPEG, TIFF or BMP)."""
+
+
+def clinicdb_sequence(frame: int) -> int:
+    """Return the video sequence (1 to 29) of a CVC-ClinicDB frame number (1 to 612).
+
+    Raises:
+        ValueError: there is no such frame.
+    """
+    if frame >= 1:
+        for sequence, last in enumerate(CLINICDB_LAST_FRAMES, start=1):
+            if frame <= last:
+                return sequence
+    raise ValueError(
+        f"CVC-ClinicDB has no frame {frame}; its frames are numbered 1 to {CLINICDB_LAST_FRAMES[-1]}."
+    )
+
+
+def training_pairs(dataset_dir: str | Path) -> list[Item]:
+    """Return all training pairs of a data set, sorted by image path.
+
+    Args:
+        dataset_dir: a folder in one of the layouts that the error message lists, or a ``datalist.json``.
+
+    Returns:
+        ``[{"image": str, "label": str, "group": str}, ...]``. The group is the video sequence for frames of
+        CVC-ClinicDB (purely numeric names in a TrainDataset, TrainDB or ClinicDB folder) and the file's own
+        name otherwise. A datalist may give its own ``"group"``.
+
+    Raises:
+        FileNotFoundError: the folder, or a file that the datalist names, is absent.
+        ValueError: no layout is recognised, there are no pairs, or images and masks do not pair up.
+    """
+    root = _existing(dataset_dir)
+    datalist = _datalist_of(root)
+    if datalist is not None:
+        return _read_datalist(datalist, "training", required=True)
+    for name in TRAIN_FOLDERS:
+        if (root / name).is_dir():
+            return _pairs_in(root / name)
+    return _pairs_in(root)
+
+
+def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
+    """Return the test sets of a data set by name; empty when it has none.
+
+    Args:
+        dataset_dir: as in `training_pairs`.
+
+    Returns:
+        ``{"Kvasir": [item, ...], ...}``, names and items sorted. The test list of a datalist is named
+        ``"test"``.
+
+    Raises:
+        FileNotFoundError: the folder, or a file that the datalist names, is absent.
+        ValueError: images and masks of a set do not pair up.
+    """
+    root = _existing(dataset_dir)
+    datalist = _datalist_of(root)
+    if datalist is not None:
+        items = _read_datalist(datalist, "test")
+        return {"test": items} if items else {}
+    for name in TEST_FOLDERS:
+        if (root / name).is_dir():
+            return {
+                folder.name: _pairs_in(folder)
+                for folder in sorted(_folders(root / name), key=lambda f: f.name)
+            }
+    return {}
+
+
+# pytest would collect a function of this name wherever a test imports it
+test_sets.__test__ = False  # type: ignore[attr-defined]
+
+
+def split_validation(
+    items: Sequence[Item], fraction: float = 0.1, seed: int = 0
+) -> tuple[list[Item], list[Item]]:
+    """Split items into training and validation so that no group is in both.
+
+    Args:
+        items: items of `training_pairs`.
+        fraction: wanted share of images for validation, in (0, 1). Whole groups move, so the share is
+            approximate; validation gets at least one group.
+        seed: the same items, fraction and seed give the same split, whatever the order of the items.
+
+    Returns:
+        ``(train, validation)``, each sorted by image path.
+
+    Raises:
+        ValueError: the fraction is outside (0, 1), or there are fewer than two groups.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"validation fraction is {fraction}; allowed is a number between 0 and 1, for example 0.1."
+        )
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item["group"]].append(item)
+    if len(groups) < 2:
+        raise ValueError(
+            f"cannot split {len(items)} images into training and validation: they belong to {len(groups)} "
+            "group(s) "
+            f"({', '.join(map(repr, groups)) or 'none'}), and a group is never divided. Add images, or "
+            "name the "
+            f"training and validation lists yourself in a {DATALIST}."
+        )
+    names = sorted(groups)
+    random.Random(seed).shuffle(names)
+    target = max(1, round(fraction * len(items)))
+    chosen: set[str] = set()
+    count = 0
+    for name in names:
+        size = len(groups[name])
+        # a group that overshoots by more than what is still missing would make the share worse
+        if count < target and count + size - target <= target - count and len(chosen) < len(names) - 1:
+            chosen.add(name)
+            count += size
+    if not chosen:
+        chosen.add(min(names, key=lambda name: len(groups[name])))
+    train = [item for item in items if item["group"] not in chosen]
+    validation = [item for item in items if item["group"] in chosen]
+    return _sorted(train), _sorted(validation)
+
+
+def train_validation(
+    dataset_dir: str | Path, fraction: float = 0.1, seed: int = 0, limit: int | None = None
+) -> tuple[list[Item], list[Item]]:
+    """Return the training and validation items of a data set: the one call that a configuration needs.
+
+    Args:
+        dataset_dir: as in `training_pairs`. The validation list of a datalist is used as it is.
+        fraction: see `split_validation`; unused when there is a validation list.
+        seed: see `split_validation`.
+        limit: use only the first ``limit`` training and the first ``limit`` validation images, for a quick
+            trial. They are cut after the split, so a larger limit never moves an image to the other side.
+
+    Returns:
+        ``(train, validation)``, each sorted by image path.
+
+    Raises:
+        FileNotFoundError: see `training_pairs`.
+        ValueError: see `training_pairs` and `split_validation`; a limit below 1; an image in both lists.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
+    train = training_pairs(dataset_dir)
+    datalist = _datalist_of(_existing(dataset_dir))
+    validation = _read_datalist(datalist, "validation") if datalist is not None else []
+    if validation:
+        shared = {item["image"] for item in train} & {item["image"] for item in validation}
+        if shared:
+            raise ValueError(
+                f"{datalist}: {len(shared)} image(s) are in both the training and the validation list: "
+                f"{_few(sorted(shared))}. Remove them from one of the two."
+            )
+    else:
+        train, validation = split_validation(train, fraction, seed)
+    return train[:limit], validation[:limit]
+
+
+def _sorted(items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: item["image"])
+
+
+def _few(names: Sequence[str], shown: int = 10) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _existing(dataset_dir: str | Path) -> Path:
+    root = Path(dataset_dir).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(
+            f"there is no data set at {root}. Give the folder that holds the images as "
+            f"dataset_dir.\n{_EXAMPLE}"
+        )
+    if root.is_file() and root.suffix.lower() != ".json":
+        raise ValueError(f"{root} is a file, not a data set folder or a datalist (.json).\n{_EXAMPLE}")
+    return root
+
+
+def _datalist_of(root: Path) -> Path | None:
+    if root.is_file():
+        return root
+    return root / DATALIST if (root / DATALIST).is_file() else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _child(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first subfolder with one of these names, in the order of the names, upper or lower case."""
+    by_name = {entry.name.lower(): entry for entry in sorted(_folders(folder))}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by stem; hidden files and other types are passed over."""
+    files: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.suffix.lower() not in IMAGE_SUFFIXES or not entry.is_file():
+            continue
+        if entry.stem in files:
+            raise ValueError(
+                f"{folder} holds two files named {entry.stem!r}: {files[entry.stem].name} and "
+                f"{entry.name}. Files are "
+                "paired by their name without extension, so it must be unique: rename or remove one."
+            )
+        files[entry.stem] = entry
+    return files
+
+
+def _pairs_in(folder: Path) -> list[Item]:
+    images_dir, masks_dir = _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)
+    if images_dir is None or masks_dir is None:
+        entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+        raise ValueError(
+            f"no data set layout is recognised in {folder}. Found there: "
+            f"{_few(entries) or 'nothing'}.\n{_EXAMPLE}"
+        )
+    images, masks = _files_by_stem(images_dir), _files_by_stem(masks_dir)
+    if not images and not masks:
+        raise ValueError(
+            f"{images_dir} and {masks_dir} hold no images. Allowed types: "
+            f"{', '.join(IMAGE_SUFFIXES)}.\n{_EXAMPLE}"
+        )
+    problems = []
+    for have, lack, kind, where in ((images, masks, "mask", masks_dir), (masks, images, "image", images_dir)):
+        lonely = sorted(set(have) - set(lack))
+        if lonely:
+            problems.append(
+                f"{len(lonely)} without {kind} in {where}: {_few([have[stem].name for stem in lonely])}"
+            )
+    if problems:
+        raise ValueError(
+            f"images and masks of {folder} do not pair up by name. "
+            + "; ".join(problems)
+            + ". Add the missing "
+            "files or remove the ones without partner."
+        )
+    return _sorted(
+        [{"image": str(images[s]), "label": str(masks[s]), "group": _group(folder, s)} for s in images],
+    )
+
+
+def _group(folder: Path, stem: str) -> str:
+    # In PraNet's merged set the purely numeric names are CVC-ClinicDB's. Elsewhere a number means nothing.
+    merged = (
+        folder.name.lower() in {name.lower() for name in TRAIN_FOLDERS} or "clinicdb" in folder.name.lower()
+    )
+    if merged and stem.isascii() and stem.isdigit() and 1 <= int(stem) <= CLINICDB_LAST_FRAMES[-1]:
+        return f"CVC-ClinicDB/sequence-{clinicdb_sequence(int(stem)):02d}"
+    return stem
+
+
+def _read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."
+        )
+    entries = content.get(key) or []
+    if not isinstance(entries, list):
+        raise ValueError(
+            f"{file}: {key!r} is a {type(entries).__name__}; it must be a list of image and label pairs."
+        )
+    if required and not entries:
+        raise ValueError(
+            f"{file} has no {key!r} list. Found: {_few(sorted(content)) or 'nothing'}. Allowed: training "
+            "(needed), "
+            "validation, test."
+        )
+    items = [_datalist_item(file, key, number, entry) for number, entry in enumerate(entries)]
+    absent = [item[part] for item in items for part in ("image", "label") if not Path(item[part]).exists()]
+    if absent:
+        raise FileNotFoundError(
+            f"{file}: {len(absent)} file(s) of {key!r} do not exist: {_few(absent)}. Paths are relative to "
+            f"{file.parent} unless absolute."
+        )
+    names = [item["image"] for item in items]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"{file}: {len(twice)} image(s) stand twice in {key!r}: {_few(twice)}. Remove the copies."
+        )
+    return _sorted(items)
+
+
+def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
+    if not isinstance(entry, dict) or not all(
+        isinstance(entry.get(part), str) for part in ("image", "label")
+    ):
+        raise ValueError(
+            f"{file}: item {number} of {key!r} is {str(entry)[:120]}; it must be "
+            '{"image": "path", "label": "path"}, with an optional "group".'
+        )
+    image = entry["image"]
+    group = str(entry.get("group", Path(image).with_suffix("").as_posix()))
+    return {"image": str(file.parent / image), "label": str(file.parent / entry["label"]), "group": group}

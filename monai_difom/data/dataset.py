@@ -1,0 +1,165 @@
+"""A cached data set whose augmentation is a pure function of seed, epoch and index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import Compose, RandomizableTrait
+from torch.utils.data import Dataset, Sampler
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yield ``(epoch, index)`` pairs, in an order that depends on seed and epoch only.
+
+    The epoch travels with the index, so loader workers that live for many epochs know it too.
+
+    Args:
+        length: number of items.
+        seed: seed of the order.
+        shuffle: permute the indices; otherwise they come in their own order.
+
+    Raises:
+        ValueError: a length below 1, a negative epoch.
+    """
+
+    def __init__(self, length: int, seed: int = 0, shuffle: bool = True) -> None:
+        if length < 1:
+            raise ValueError(
+                f"length is {length}; a sampler needs at least one item. Is the list of images empty?"
+            )
+        self.length, self.seed, self.shuffle = int(length), int(seed), shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration (an iteration that is under way keeps its own)."""
+        if epoch < 0:
+            raise ValueError(f"epoch is {epoch}; allowed is 0 and above.")
+        self.epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_derived_seed(self.seed, epoch))
+            order = torch.randperm(self.length, generator=generator).tolist()
+        else:
+            order = list(range(self.length))
+        return iter([(epoch, index) for index in order])
+
+
+class ViewDataset(Dataset):
+    """Items that are loaded once and augmented anew in every epoch.
+
+    What an item looks like depends on its index, the epoch and the seed alone: not on the number of
+    workers, nor
+    on what was read before. A run that is resumed sees the images it would have seen.
+
+    Args:
+        data: items, usually of `train_validation`.
+        transform: deterministic loading chain; its results are cached in memory.
+        augment: chain of random transforms (MONAI ``Randomizable``), run on a copy of the cached item.
+        seed: seed of the augmentation.
+        cache_rate: share of the items to cache, from 0 (none) to 1.
+        progress: show a progress bar while the cache is filled.
+
+    Raises:
+        ValueError: no items, a rate outside [0, 1], or a random transform in the cached chain.
+        RuntimeError: a file fails; names its image and label, now (while caching) or when the item is read.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable | Sequence[Callable],
+        augment: Callable | Sequence[Callable] | None = None,
+        seed: int = 0,
+        cache_rate: float = 1.0,
+        progress: bool = True,
+    ) -> None:
+        if not len(data):
+            raise ValueError(
+                "the data set has no items. Check dataset_dir and the split into training and validation."
+            )
+        if not 0 <= cache_rate <= 1:
+            raise ValueError(f"cache_rate is {cache_rate}; allowed is 0 (no cache) to 1 (all items).")
+        self.data = list(data)
+        self.transform = _compose(transform)
+        self.augment = None if augment is None else _compose(augment)
+        self.seed = int(seed)
+        random = [
+            type(t).__name__ for t in self.transform.flatten().transforms if isinstance(t, RandomizableTrait)
+        ]
+        if random:
+            raise ValueError(
+                f"the cached chain holds random transforms ({', '.join(random)}), whose first result would "
+                "be repeated "
+                "for ever. Move them to augment."
+            )
+        self._loaded = _NamedCache(
+            self.data, self.transform, cache_rate=cache_rate, num_workers=1, progress=progress
+        )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        """Return one item.
+
+        Args:
+            index: ``(epoch, index)`` as `EpochSampler` yields it, or an index alone for epoch 0.
+        """
+        epoch, index = index if isinstance(index, (tuple, list)) else (0, index)
+        epoch, index = int(epoch), int(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside the data set of {len(self)} items.")
+        index %= len(self)
+        # MONAI copies a cached item only ahead of a random transform in the same chain; here there is none
+        item = deepcopy(self._loaded[index])
+        if self.augment is None:
+            return item
+        self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
+        try:
+            return self.augment(item)
+        except Exception as error:
+            raise _named(error, self.data[index], "augmented") from error
+
+
+class _NamedCache(CacheDataset):
+    """MONAI's cache, with errors that say which files they are about."""
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            raise _named(error, self.data[idx], "loaded") from error
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            raise _named(error, self.data[index], "loaded") from error
+
+
+def _compose(transform: Callable | Sequence[Callable]) -> Compose:
+    return transform if isinstance(transform, Compose) else Compose(transform)
+
+
+def _derived_seed(*parts: int) -> int:
+    """Mix integers into one 32-bit seed; neighbouring epochs and indices give unrelated seeds."""
+    return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1)[0])
+
+
+def _named(error: Exception, item: Mapping[str, Any], action: str) -> RuntimeError:
+    """An error with the item's files and the original reason, which MONAI hides below its own errors."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    files = ", ".join(f"{key} {item[key]}" for key in ("image", "label") if key in item) or str(item)[:200]
+    return RuntimeError(f"an item cannot be {action} ({files}): {type(root).__name__}: {root}")

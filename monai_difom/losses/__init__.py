@@ -1,0 +1,8 @@
+"""Distillation and segmentation losses, as MONAI losses."""
+
+from .balance import UniformBalancer
+from .feature import FeatureDistillationLoss
+from .frequency import FrequencyDistillationLoss
+from .structure import StructureLoss
+
+__all__ = ["FeatureDistillationLoss", "FrequencyDistillationLoss", "StructureLoss", "UniformBalancer"]

@@ -1,0 +1,1 @@
+"""Students, teachers, and the taps by which both are read."""

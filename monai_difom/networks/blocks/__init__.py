@@ -1,0 +1,6 @@
+"""Building blocks of the students."""
+
+from .conv import DoubleConv, check_input_size, upsample_like
+from .latents import InlineLatents, SideLatents, make_latents
+
+__all__ = ["DoubleConv", "InlineLatents", "SideLatents", "check_input_size", "make_latents", "upsample_like"]

@@ -1,0 +1,115 @@
+"""U-Net student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv, Pool
+from torch import nn
+
+from ..blocks import DoubleConv, check_input_size, make_latents, upsample_like
+from ..blocks.latents import LatentMode
+from ..taps import Tap
+
+
+def latent_taps(mode: LatentMode, channels: int, stride: float) -> dict[str, Tap]:
+    """Taps ``L1`` and ``L2`` of a student's latents, which sit at its bottleneck."""
+    if mode == "side":
+        return {
+            "L1": Tap("latents.L1", channels, stride, source="bottleneck"),
+            "L2": Tap("latents.L2", channels, stride, source="L1"),
+        }
+    if mode == "inline":
+        return {"L1": Tap("latents.L1", channels, stride), "L2": Tap("latents.L2", channels, stride)}
+    return {}
+
+
+class DifomUNet(nn.Module):
+    """U-Net (Ronneberger et al., MICCAI 2015) with named taps and optional latents.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        out_channels: channels of the logits.
+        features: width of every level, from full resolution down; its length sets the depth.
+        act: MONAI activation.
+        norm: MONAI norm.
+        bias: bias of the convolutions.
+        dropout: channel dropout in every block.
+        latents: ``"none"``; ``"side"``, heads L1 and L2 that are dropped at export; or ``"inline"``, encoder -> L1 ->
+            L2 -> decoder, residual, with gates that start at zero.
+        latent_channels: channels of L1 and L2.
+
+    Attributes:
+        taps: tap name -> `Tap`. Encoder levels are ``stride1``, ``stride2``, ... with the deepest named
+            ``bottleneck``; decoder levels are ``decoder_stride1``, ...; then ``L1`` and ``L2`` where there are latents.
+        training_only: name prefixes of parameters that the exported network does not have.
+
+    Raises:
+        ValueError: in ``forward``, when a side of the image is no multiple of the deepest stride.
+
+    Example:
+        >>> net = DifomUNet(2, 3, 1, features=(8, 16, 32))
+        >>> net(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        features: Sequence[int] = (16, 32, 64, 128, 192),
+        act: str | tuple = ("relu", {"inplace": True}),
+        norm: str | tuple = "batch",
+        bias: bool = False,
+        dropout: float = 0.0,
+        latents: LatentMode = "none",
+        latent_channels: int = 256,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims is {spatial_dims}; allowed are 2 and 3.")
+        if len(features) < 2:
+            raise ValueError(f"features is {tuple(features)}; a U-Net needs at least two levels.")
+        widths = tuple(int(width) for width in features)
+        depth = len(widths)
+        self.divisor = 2 ** (depth - 1)
+        self.encoder = nn.ModuleList(
+            DoubleConv(spatial_dims, before, width, act, norm, bias, dropout)
+            for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
+        )
+        self.pool = Pool[Pool.MAX, spatial_dims](2)
+        self.latents = make_latents(latents, spatial_dims, widths[-1], latent_channels)
+        # deepest level first, as it runs
+        self.decoder = nn.ModuleList(
+            DoubleConv(spatial_dims, widths[i] + widths[i + 1], widths[i], act, norm, bias, dropout)
+            for i in reversed(range(depth - 1))
+        )
+        self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 1)
+
+        self.training_only = ("latents.",) if latents == "side" else ()
+        self.taps = {
+            "bottleneck" if i == depth - 1 else f"stride{2**i}": Tap(f"encoder.{i}", width, 2**i)
+            for i, width in enumerate(widths)
+        }
+        for i in range(depth - 1):
+            self.taps[f"decoder_stride{2**i}"] = Tap(f"decoder.{depth - 2 - i}", widths[i], 2**i)
+        self.taps.update(latent_taps(latents, latent_channels, self.divisor))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits ``(B, out_channels, *spatial)`` of an image ``(B, in_channels, *spatial)``."""
+        if not torch.jit.is_scripting():
+            check_input_size(x.shape[2:], self.divisor, "DifomUNet")
+        skips: list[torch.Tensor] = []
+        for i, block in enumerate(self.encoder):
+            if i > 0:
+                x = self.pool(x)
+            x = block(x)
+            skips.append(x)
+        x = self.latents(x)
+        for i, block in enumerate(self.decoder):
+            skip = skips[len(skips) - 2 - i]
+            x = block(torch.cat([skip, upsample_like(x, skip, False)], 1))
+        return self.head(x)

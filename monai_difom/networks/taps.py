@@ -1,0 +1,115 @@
+"""Named places in a network where feature maps are read.
+
+A tap is read with a forward hook that lives for one call. The network itself is not changed: any
+`torch.nn.Module` can be tapped, and what is exported later is the plain network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..utils import unknown_name
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One feature map of a network.
+
+    Args:
+        module: dotted path of the module whose output is the map.
+        channels: channels of the map.
+        stride: input pixels per map pixel along an axis (16 for a 22x22 map of a 352x352 image).
+        source: name of another tap. When given, `module` is not part of the network's forward pass: it is
+            applied to that tap's map when the taps are read (a side head that is dropped at export).
+    """
+
+    module: str
+    channels: int
+    stride: float
+    source: str | None = None
+
+
+def get_module(network: nn.Module, path: str) -> nn.Module:
+    """Return the submodule at a dotted path, or raise ``ValueError`` naming the nearest path."""
+    modules = dict(network.named_modules())
+    if path not in modules:
+        raise ValueError(unknown_name(f"module of {type(network).__name__}", path, (n for n in modules if n)))
+    return modules[path]
+
+
+def _as_map(output: object, path: str) -> torch.Tensor:
+    """The map in a module's output; a list or tuple gives its last tensor (the deepest, by custom)."""
+    if isinstance(output, (list, tuple)) and output and isinstance(output[-1], torch.Tensor):
+        output = output[-1]
+    if not isinstance(output, torch.Tensor) or output.ndim < 4:
+        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ValueError(f"module {path!r} gives {found}, not a feature map (B, C, *spatial). Tap another module.")
+    return output
+
+
+def read_taps(
+    network: nn.Module, image: torch.Tensor, taps: Mapping[str, Tap]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Run a network once and return its output with the maps at its taps.
+
+    Args:
+        network: any module, called as ``network(image)``.
+        image: ``(B, C, *spatial)``.
+        taps: tap name -> `Tap`.
+
+    Returns:
+        ``(output, {tap name: (B, channels, *grid)})``; gradients flow through the maps.
+
+    Raises:
+        ValueError: a tap names no module, or a module that gives no feature map.
+        RuntimeError: a tapped module did not run in the forward pass.
+    """
+    maps: dict[str, torch.Tensor] = {}
+    handles = []
+    try:
+        for name, tap in taps.items():
+            if tap.source is None:
+
+                def keep(_module: nn.Module, _args: object, output: object, name: str = name, path: str = tap.module) -> None:
+                    maps[name] = _as_map(output, path)
+
+                handles.append(get_module(network, tap.module).register_forward_hook(keep))
+        output = network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, tap in taps.items():
+        if tap.source is not None:
+            maps[name] = get_module(network, tap.module)(maps[tap.source])
+    missing = sorted(set(taps) - set(maps))
+    if missing:
+        raise RuntimeError(
+            f"the modules of the taps {', '.join(missing)} did not run in the forward pass of {type(network).__name__}."
+        )
+    return output, maps
+
+
+@torch.no_grad()
+def probe_taps(network: nn.Module, modules: Mapping[str, str], image: torch.Tensor) -> dict[str, Tap]:
+    """Find channels and strides of modules by one forward pass in eval mode.
+
+    Args:
+        network: any module.
+        modules: tap name -> dotted module path.
+        image: an input that the network takes, ``(B, C, *spatial)``; one batch entry is enough.
+    """
+    drafts = {name: Tap(module=path, channels=0, stride=0) for name, path in modules.items()}
+    was_training = network.training
+    network.eval()
+    try:
+        _, maps = read_taps(network, image, drafts)
+    finally:
+        network.train(was_training)
+    return {
+        name: Tap(module=modules[name], channels=found.shape[1], stride=image.shape[-1] / found.shape[-1])
+        for name, found in maps.items()
+    }

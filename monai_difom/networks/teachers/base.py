@@ -1,0 +1,189 @@
+"""The teacher contract: a frozen network that turns RGB images into named feature maps.
+
+Every teacher takes the same thing, an RGB batch in [0, 1], and does its own resize and normalisation as
+tensors on the device. No crop and no padding: each map covers the field of view of the input, so that maps of
+different teachers and of the student lie on top of each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a teacher's network wants to see.
+
+    Args:
+        size: ``(height, width)`` that the input is resized to, or None to keep the size of the input.
+        mean: per-channel mean, subtracted after the image is in [0, 1].
+        std: per-channel standard deviation, divided by.
+        multiple_of: when ``size`` is None, sides are resized to the nearest multiple of this (patch size), at
+            least one.
+        interpolation: ``"bilinear"`` or ``"bicubic"``; always antialiased.
+    """
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    multiple_of: int = 1
+    interpolation: str = "bilinear"
+
+
+def fixed_size(size: int | Sequence[int] | None, multiple_of: int) -> tuple[int, int] | None:
+    """Return ``(height, width)`` of a fixed input size given as one side or as two; None stays None.
+
+    Raises:
+        ValueError: a side is no positive multiple of ``multiple_of``, so that maps would not cover the image.
+    """
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or any(side <= 0 or side % multiple_of for side in sides):
+        near = [max(1, round(side / multiple_of)) * multiple_of for side in sides]
+        raise ValueError(
+            f"input_size is {size!r}; allowed are one side or (height, width), multiples of {multiple_of}, "
+            f"or None. Nearest: {near[0] if isinstance(size, int) else near}."
+        )
+    return int(sides[0]), int(sides[1])
+
+
+@dataclass(frozen=True)
+class TeacherMap:
+    """One map of a teacher: its channels, and its stride in pixels of the teacher's own (resized) input."""
+
+    channels: int
+    stride: float
+
+
+class Teacher(nn.Module):
+    """Base of all teachers: frozen, always in eval mode, never in a checkpoint.
+
+    Subclasses implement `extract`.
+
+    Args:
+        maps: map name -> `TeacherMap`.
+        contract: the input that the network wants.
+        licence: licence of the weights, as their publisher states it.
+        source: where the weights came from: hub name, file name or folder name.
+    """
+
+    def __init__(
+        self, maps: Mapping[str, TeacherMap], contract: InputContract, licence: str, source: str
+    ) -> None:
+        super().__init__()
+        if not maps:
+            raise ValueError("a teacher needs at least one map.")
+        self.maps = dict(maps)
+        self.contract = contract
+        self.licence = licence
+        self.source = source
+
+    @abstractmethod
+    def extract(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the maps of a prepared image batch ``(B, 3, H, W)``: name -> ``(B, C, h, w)``."""
+
+    def freeze(self) -> Teacher:
+        """Switch gradients off and eval mode on. Subclasses call it at the end of ``__init__``."""
+        self.requires_grad_(False)
+        nn.Module.train(self, False)
+        return self
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode whatever is asked: a teacher's BatchNorm and dropout never move."""
+        return super().train(False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return nothing: a teacher is rebuilt from its source, never written into a checkpoint."""
+        return {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # the other half of `state_dict`: a module that holds a teacher still loads its own checkpoint
+        # strictly, because the teacher answers for its keys with the weights it has
+        state_dict.update(nn.Module.state_dict(self, prefix=prefix))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size that an image of ``image_size`` is resized to before the network sees it."""
+        if self.contract.size is not None:
+            return self.contract.size
+        step = self.contract.multiple_of
+        height, width = (max(step, round(side / step) * step) for side in image_size)
+        return height, width
+
+    def prepare(self, image: torch.Tensor) -> torch.Tensor:
+        """Resize and normalise an RGB batch ``(B, 3, H, W)`` in [0, 1] as the network's contract says."""
+        size = self.input_size((image.shape[-2], image.shape[-1]))
+        if tuple(image.shape[-2:]) != size:
+            mode = self.contract.interpolation
+            image = F.interpolate(image, size=size, mode=mode, align_corners=False, antialias=True)
+            image = image.clamp(0, 1)  # bicubic overshoots
+        mean = image.new_tensor(self.contract.mean).view(1, -1, 1, 1)
+        std = image.new_tensor(self.contract.std).view(1, -1, 1, 1)
+        return (image - mean) / std
+
+    @torch.no_grad()
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return name -> ``(B, C, h, w)`` for an RGB batch ``(B, 3, H, W)`` in [0, 1].
+
+        Raises:
+            ValueError: the input is no RGB batch in [0, 1].
+            RuntimeError: a map is missing, has the wrong channels or holds NaN or infinity; the teacher is
+                named.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"{self.describe()} takes a float RGB batch (B, 3, H, W) in [0, 1]; got {image.dtype} "
+                f"{tuple(image.shape)}."
+            )
+        low, high = image.aminmax()
+        if low < -1e-4 or high > 1 + 1e-4:
+            raise ValueError(
+                f"{self.describe()} takes RGB in [0, 1]; got values from {float(low):.3g} to "
+                f"{float(high):.3g}. Give the image before the student's normalisation."
+            )
+        found = self.extract(self.prepare(image))
+        for name, spec in self.maps.items():
+            if name not in found:
+                raise RuntimeError(
+                    f"{self.describe()} gave no map {name!r}; it gave {', '.join(sorted(found)) or 'none'}."
+                )
+            if found[name].ndim != 4 or found[name].shape[1] != spec.channels:
+                raise RuntimeError(
+                    f"{self.describe()}: map {name!r} has shape {tuple(found[name].shape)}, declared are "
+                    f"{spec.channels} channels."
+                )
+            if not torch.isfinite(found[name]).all():
+                raise RuntimeError(f"{self.describe()}: map {name!r} holds NaN or infinity.")
+        return {name: found[name] for name in self.maps}
+
+    @cached_property
+    def signature(self) -> str:
+        """SHA-256 over weights, input contract and maps: equal signatures give equal features."""
+        digest = hashlib.sha256()
+        digest.update(type(self).__name__.encode())
+        digest.update(repr(sorted(asdict(self.contract).items())).encode())
+        digest.update(repr(sorted((name, asdict(spec)) for name, spec in self.maps.items())).encode())
+        digest.update(self.signature_extra().encode())
+        for name, tensor in sorted(nn.Module.state_dict(self).items()):
+            digest.update(name.encode())
+            digest.update(str(tensor.dtype).encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def signature_extra(self) -> str:
+        """Whatever else changes the features (tap paths, a layer index); part of the signature."""
+        return ""
+
+    def describe(self) -> str:
+        """Return class and source in one phrase, for messages."""
+        return f"{type(self).__name__}({self.source})"

@@ -1,0 +1,330 @@
+"""Any network as a teacher: a module with taps, a timm model, or the network of a MONAI Bundle."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..taps import Tap, probe_taps, read_taps
+from .base import InputContract, Teacher, TeacherMap, fixed_size
+from .weights import fill_network, read_weights
+
+_SEE_SOURCE = "see the source of the weights"
+_PROBE_SIDE = 64
+
+
+class NetworkTeacher(Teacher):
+    """Give the maps at named places of any network, one fine-tuned on the task included.
+
+    Args:
+        network: any module called as ``network(image)``; it is frozen in place.
+        taps: map name -> dotted module path; channels and stride are found by one forward pass. A `Tap` in
+            place of the path declares them, and the network is then not run here.
+        mean: per-channel mean, subtracted from an image in [0, 1]. It has no default: what the network was
+            trained with cannot be seen from its weights (zeros where it took [0, 1] as it is).
+        std: per-channel standard deviation, in the same way.
+        weights: a checkpoint that must fit the network key by key; None when the network holds its weights.
+        input_size: side, or (height, width), that the image is resized to; None keeps the size of the image,
+            rounded to ``multiple_of``.
+        multiple_of: what the sides must be multiples of, usually the largest stride of the network.
+        interpolation: resize filter, ``"bilinear"`` or ``"bicubic"``.
+        licence: licence of the weights.
+        source: where the weights came from; None takes the weight file or the network's class.
+
+    Raises:
+        ValueError: a tap names no module or no map, the weights do not fit, or a size is not allowed.
+        FileNotFoundError: there is no such weight file.
+
+    Example::
+
+        unet = monai.networks.nets.BasicUNet(spatial_dims=2, in_channels=3, out_channels=1)
+        plain = {"mean": [0, 0, 0], "std": [1, 1, 1]}
+        teacher = NetworkTeacher(unet, {"stride16": "down_4"}, weights="unet.pt", **plain)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: Mapping[str, str | Tap],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        weights: str | os.PathLike | None = None,
+        input_size: int | Sequence[int] | None = None,
+        multiple_of: int = 32,
+        interpolation: str = "bilinear",
+        licence: str = _SEE_SOURCE,
+        source: str | None = None,
+    ) -> None:
+        if weights is not None:
+            state = read_weights(weights, "`weights` takes the state dict of exactly this network.")
+            fill_network(network, state, weights, "Save it with torch.save(network.state_dict(), path).")
+        size = fixed_size(input_size, multiple_of)
+        found = _find_taps(network, taps, size or _probe_size(multiple_of))
+        source = source or (os.fspath(weights) if weights is not None else type(network).__name__)
+        super().__init__(
+            {name: TeacherMap(tap.channels, tap.stride) for name, tap in found.items()},
+            InputContract(size, tuple(mean), tuple(std), multiple_of, interpolation),
+            licence,
+            source,
+        )
+        self.taps = found
+        self.network = network
+        self.freeze()
+
+    def extract(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the maps at the taps, each ``(B, C, h, w)``, for a prepared batch ``(B, 3, H, W)``."""
+        return read_taps(self.network, image, self.taps)[1]
+
+    def signature_extra(self) -> str:
+        """Return the tap paths and the printed network, which shows paddings, strides and epsilons."""
+        paths = sorted((name, tap.module, tap.source) for name, tap in self.taps.items())
+        return f"{paths} {self.network!r}"
+
+
+class TimmTeacher(Teacher):
+    """Give the stages of a timm feature extractor; built by `timm_teacher`.
+
+    Args:
+        network: a model of ``timm.create_model(..., features_only=True)``.
+        names: one map name per stage, in order.
+        contract: the input that the network wants.
+        licence: licence of the weights.
+        source: where the weights came from.
+    """
+
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], contract: InputContract, licence: str, source: str
+    ) -> None:
+        info: Any = network.feature_info
+        specs = [TeacherMap(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
+        super().__init__(dict(zip(names, specs, strict=True)), contract, licence, source)
+        self.network = network
+        # transformers with windows (Swin) keep their channels last
+        self._channels_last = "NHWC" in str(getattr(network, "output_fmt", ""))
+        self.freeze()
+
+    def extract(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return one map per stage, each ``(B, C, h, w)``, for a prepared batch ``(B, 3, H, W)``."""
+        stages = self.network(image)
+        if self._channels_last:
+            stages = [stage.permute(0, 3, 1, 2).contiguous() for stage in stages]
+        return dict(zip(self.maps, stages, strict=True))
+
+    def signature_extra(self) -> str:
+        """Return the printed network, which shows paddings, strides and epsilons."""
+        return f"{self.network.feature_info.module_name()} {self.network!r}"  # type: ignore[operator, union-attr]
+
+
+def timm_teacher(
+    name: str,
+    weights: str | os.PathLike | None = None,
+    *,
+    out_indices: Sequence[int] | None = None,
+    map_names: Sequence[str] | None = None,
+    input_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    licence: str | None = None,
+    **model_arguments: Any,
+) -> TimmTeacher:
+    """Return a timm model as a teacher.
+
+    Args:
+        name: model name, with its tag where wanted (``"resnet50.a1_in1k"``).
+        weights: local ``.safetensors`` or ``.pth`` in timm's layout; None downloads the published ones. Every
+            key of the feature extractor must be there; keys of modules it has not (classifier, conv_head) are
+            left out.
+        out_indices: stages to give, as timm counts them; None gives all.
+        map_names: one name per stage; None names them by their stride: ``stride4``, ``stride8``, ...
+        input_size: side, or (height, width), that the image is resized to, multiples of the largest stride.
+            None keeps the size of the image, rounded so, or takes the trained size where the model allows no
+            other.
+        mean: per-channel mean for an image in [0, 1]; None takes that of timm's configuration, which belongs
+            to timm's own weights.
+        std: per-channel standard deviation, in the same way.
+        interpolation: ``"bilinear"`` or ``"bicubic"``; None takes that of timm's configuration.
+        licence: licence of the weights; None takes timm's for its own weights.
+        **model_arguments: passed to ``timm.create_model``, such as ``pad_type="same"``.
+
+    Raises:
+        ValueError: no such model, weights that do not fit, or a size or map name that is not allowed.
+        FileNotFoundError: there is no such weight file.
+        OSError: the published weights cannot be downloaded.
+
+    Example::
+
+        teacher = timm_teacher("resnet50", "weights/resnet50.safetensors", out_indices=[2, 3])
+        teacher(torch.rand(1, 3, 352, 352))["stride8"].shape  # (1, 512, 44, 44)
+    """
+    network = _create_timm(name, weights, out_indices, model_arguments)
+    config: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})
+    strides = [int(stride) for stride in network.feature_info.reduction()]  # type: ignore[operator, union-attr]
+    if input_size is None and config.get("fixed_input_size") and not model_arguments.get("dynamic_img_size"):
+        input_size = tuple(config["input_size"][1:])
+    trained_with = "bicubic" if config.get("interpolation") == "bicubic" else "bilinear"
+    contract = InputContract(
+        size=fixed_size(input_size, max(strides)),
+        mean=tuple(mean if mean is not None else config["mean"]),
+        std=tuple(std if std is not None else config["std"]),
+        multiple_of=max(strides),
+        interpolation=interpolation or trained_with,
+    )
+    licence = licence or (config.get("license") if weights is None else None) or _SEE_SOURCE
+    source = f"timm {name}" if weights is None else os.fspath(weights)
+    return TimmTeacher(network, _stage_names(name, strides, map_names), contract, licence, source)
+
+
+def bundle_teacher(
+    bundle_dir: str | os.PathLike,
+    taps: Mapping[str, str | Tap],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    config: str | None = None,
+    network_key: str = "network_def",
+    weights: str | os.PathLike | None = None,
+    **arguments: Any,
+) -> NetworkTeacher:
+    """Return the network of a MONAI Bundle as a teacher.
+
+    A bundle's configuration is code: its ``$`` expressions and ``_target_`` classes run when it is parsed.
+    Give only bundles that you trust. The weight file is read without running code.
+
+    Args:
+        bundle_dir: folder with ``configs/`` and ``models/``.
+        taps: map name -> dotted module path in the network.
+        mean: per-channel mean for an image in [0, 1], as the bundle's own preprocessing does it.
+        std: per-channel standard deviation, in the same way.
+        config: configuration file inside the folder; None takes ``configs/inference`` or ``configs/train``,
+            JSON or YAML.
+        network_key: name of the network in the configuration.
+        weights: checkpoint; None takes ``models/model.pt``.
+        **arguments: further arguments of `NetworkTeacher`.
+
+    Raises:
+        ValueError: no configuration, no such network in it, or weights that do not fit.
+        FileNotFoundError: there is no such weight file.
+    """
+    from monai.bundle import ConfigParser
+
+    folder = Path(bundle_dir)
+    file = _bundle_config(folder, config)
+    parser = ConfigParser()
+    parser.read_config(str(file))
+    if network_key not in parser.config:
+        raise ValueError(
+            f"{file} has no {network_key!r}; it has {', '.join(sorted(parser.config))}. Give its name as "
+            "network_key."
+        )
+    parser["bundle_root"] = str(folder)
+    network = parser.get_parsed_content(network_key)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{network_key!r} of {file} is a {type(network).__name__}, not a torch module.")
+    arguments.setdefault("source", str(folder))
+    path = Path(weights) if weights is not None else folder / "models" / "model.pt"
+    return NetworkTeacher(network, taps, mean=mean, std=std, weights=path, **arguments)
+
+
+def _probe_size(multiple_of: int) -> tuple[int, int]:
+    """Return a small square that a network with this largest stride takes."""
+    side = multiple_of * max(2, -(-_PROBE_SIDE // multiple_of))
+    return side, side
+
+
+def _find_taps(network: nn.Module, taps: Mapping[str, str | Tap], size: tuple[int, int]) -> dict[str, Tap]:
+    """Return a declared tap for every name, running the network once where only a path is given."""
+    paths = {name: tap for name, tap in taps.items() if isinstance(tap, str)}
+    probed: dict[str, Tap] = {}
+    if paths:
+        weight = next(network.parameters(), torch.zeros(1))
+        probed = probe_taps(
+            network, paths, torch.zeros(1, 3, *size, device=weight.device, dtype=weight.dtype)
+        )
+    return {name: tap if isinstance(tap, Tap) else probed[name] for name, tap in taps.items()}
+
+
+def _create_timm(
+    name: str,
+    weights: str | os.PathLike | None,
+    out_indices: Sequence[int] | None,
+    model_arguments: dict[str, Any],
+) -> nn.Module:
+    """Create a timm feature extractor with published or local weights."""
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f" Near: {', '.join(near)}." if near else ""
+        raise ValueError(f"timm has no model {name!r}.{hint} timm.list_models() gives all names.")
+    arguments = dict(model_arguments, features_only=True)
+    if out_indices is not None:
+        arguments["out_indices"] = tuple(out_indices)
+    if weights is not None:
+        network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+        state = read_weights(weights, f"`weights` takes a file in timm's layout of {name}.")
+        advice = (
+            f"`weights` must hold every key of timm's {name}; was it saved from another model or library?"
+        )
+        fill_network(network, _timm_keys(network, state), weights, advice, allow_other_modules=True)
+        return network
+    try:
+        return timm.create_model(name, pretrained=True, **arguments)
+    except TypeError:  # a model argument that timm does not know
+        raise
+    except Exception as error:  # hub, network and cache errors have no common class
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(
+            f"the published weights of timm's {name} cannot be had: {reason} Give a local .safetensors or "
+            ".pth file as `weights` (`teacher_weights` in a configuration)."
+        ) from error
+
+
+def _timm_keys(network: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename published keys to those of timm's feature wrappers.
+
+    The list wrapper flattens top-level sequences (``stages.0`` becomes ``stages_0``); the getter wrapper
+    holds the whole model as ``model``.
+    """
+    children = dict(network.named_children())
+    renamed = {}
+    for key, value in state.items():
+        flat = key.replace(".", "_", 1)
+        if key.partition(".")[0] in children:
+            renamed[key] = value
+        elif flat.partition(".")[0] in children:
+            renamed[flat] = value
+        elif set(children) == {"model"}:
+            renamed[f"model.{key}"] = value
+        else:
+            renamed[key] = value
+    return renamed
+
+
+def _stage_names(model: str, strides: Sequence[int], names: Sequence[str] | None) -> list[str]:
+    """Return one name per stage, by stride unless names are given."""
+    chosen = list(names) if names is not None else [f"stride{stride}" for stride in strides]
+    if len(chosen) != len(strides) or len(set(chosen)) != len(chosen):
+        raise ValueError(
+            f"{model} gives {len(strides)} stages with the strides {', '.join(map(str, strides))}; the map "
+            f"names are {', '.join(chosen)}. Give as many different map_names, or choose stages with "
+            "out_indices."
+        )
+    return chosen
+
+
+def _bundle_config(folder: Path, config: str | None) -> Path:
+    """Return the configuration file of a bundle."""
+    names = [f"configs/{stem}.{end}" for stem in ("inference", "train") for end in ("json", "yaml", "yml")]
+    for name in [config] if config is not None else names:
+        if (folder / name).is_file():
+            return folder / name
+    looked = config if config is not None else ", ".join(names)
+    raise ValueError(f"{folder} is no MONAI Bundle that can be read: there is no {looked}. Give `config`.")

@@ -1,0 +1,18 @@
+"""From teacher maps to what the student must match: standardise, fuse, resample, split."""
+
+from .fuse import ConcatFusion, LearnedFusion, PCAFusion, make_fusion
+from .pipeline import TargetPipeline
+from .standardize import PhiStandardizer, StreamingCovariance, equal_diagonal_rotation
+from .terms import DistillationTerm
+
+__all__ = [
+    "ConcatFusion",
+    "DistillationTerm",
+    "LearnedFusion",
+    "PCAFusion",
+    "PhiStandardizer",
+    "StreamingCovariance",
+    "TargetPipeline",
+    "equal_diagonal_rotation",
+    "make_fusion",
+]

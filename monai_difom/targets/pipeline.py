@@ -1,0 +1,200 @@
+"""Teacher maps to the student's targets: standardise, fuse, resample, split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..networks.teachers import Teacher
+from ..utils import check_bands, resample, split_bands, unknown_name
+from .fuse import PCAFusion, make_fusion
+from .standardize import PhiStandardizer, StreamingCovariance
+from .terms import DistillationTerm
+
+Maps = dict[str, torch.Tensor]
+
+
+class TargetPipeline(nn.Module):
+    """Runs the teachers and turns their maps into one target per term.
+
+    Fitted once, on a stated number of training images; fixed afterwards. Nothing here receives a gradient, except the
+    weights of a ``learned`` fusion. The teachers are no submodules: they are neither trained nor saved.
+
+    Args:
+        teachers: teacher name -> `Teacher`.
+        terms: the distillation terms; their names must differ.
+        standardize: ``"phi_s"``, ``"channel"`` or ``"none"``; see `PhiStandardizer`.
+        fuse: ``"pca"``, ``"concat"`` or ``"learned"``; used by terms whose source is ``"fused"``.
+        fuse_channels: channels of the fused map (ignored by ``concat``).
+        fuse_maps: the maps that are fused, as ``"<teacher>/<map>"``; all by default.
+        fit_images: number of training images that the statistics are fitted on.
+
+    Raises:
+        ValueError: two terms share a name, or a source names no map.
+    """
+
+    fitted: torch.Tensor
+
+    def __init__(
+        self,
+        teachers: Mapping[str, Teacher],
+        terms: Sequence[DistillationTerm],
+        standardize: str = "phi_s",
+        fuse: str = "pca",
+        fuse_channels: int = 128,
+        fuse_maps: Sequence[str] | None = None,
+        fit_images: int = 256,
+    ) -> None:
+        super().__init__()
+        self.teachers = dict(teachers)
+        self.terms = {term.name: term for term in terms}
+        if len(self.terms) != len(terms):
+            raise ValueError(f"two distillation terms share a name: {sorted(term.name for term in terms)}.")
+        self.map_channels = {
+            f"{name}/{key}": spec.channels for name, teacher in teachers.items() for key, spec in teacher.maps.items()
+        }
+        for term in terms:
+            if term.source != "fused" and term.source not in self.map_channels:
+                raise ValueError(unknown_name(f"source of term {term.name!r}", term.source, ["fused", *self.map_channels]))
+        self.fuse_maps = tuple(fuse_maps or self.map_channels)
+        for source in self.fuse_maps:
+            if source not in self.map_channels:
+                raise ValueError(unknown_name("map in fuse_maps", source, self.map_channels))
+        self.fit_images = fit_images
+        needs_fusion = any(term.source == "fused" for term in terms)
+        used = {term.source for term in terms} - {"fused"} | (set(self.fuse_maps) if needs_fusion else set())
+        # a ModuleDict key may hold no dot, and a map name may
+        self.sources = sorted(used)
+        self.standardizers = nn.ModuleList(PhiStandardizer(self.map_channels[s], standardize) for s in self.sources)
+        width = sum(self.map_channels[source] for source in self.fuse_maps)
+        self.fusion = make_fusion(fuse, width, fuse_channels) if needs_fusion else None
+        self.register_buffer("fitted", torch.tensor(0))
+
+    def channels(self, term: str) -> int:
+        """Return the number of channels of a term's target."""
+        source = self.terms[term].source
+        if source == "fused":
+            assert self.fusion is not None  # __init__ makes it whenever a term is fused
+            return self.fusion.out_channels
+        return self.map_channels[source]
+
+    def teacher_maps(self, image: torch.Tensor) -> Maps:
+        """Run every teacher on an RGB batch in [0, 1] and return its used maps by source name."""
+        found = {}
+        for name, teacher in self.teachers.items():
+            for key, value in teacher(image).items():
+                found[f"{name}/{key}"] = value
+        return {source: found[source] for source in self.sources}
+
+    def standardized(self, maps: Maps) -> Maps:
+        """Return the standardised maps by source name."""
+        return {s: standardizer(maps[s]) for s, standardizer in zip(self.sources, self.standardizers, strict=True)}
+
+    def _stacked(self, standardized: Maps, grid: Sequence[int]) -> torch.Tensor:
+        return torch.cat([resample(standardized[source], grid) for source in self.fuse_maps], 1)
+
+    def check_grids(self, grids: Mapping[str, Sequence[int]]) -> None:
+        """Refuse grids on which a term's band would be empty."""
+        for name, grid in grids.items():
+            term = self.terms[name]
+            if term.band is not None:
+                try:
+                    check_bands(grid, term.cutoff, term.transition, term.shape)
+                except ValueError as error:
+                    raise ValueError(f"term {name!r} at tap {term.tap!r}: {error}") from error
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[torch.Tensor]) -> dict[str, Any]:
+        """Fit standardisers and fusion on RGB batches ``(B, 3, H, W)`` in [0, 1]; the iterable is read twice.
+
+        Only the first `fit_images` images are used.
+
+        Returns:
+            The report of `report`.
+        """
+        statistics = {source: StreamingCovariance(self.map_channels[source]) for source in self.sources}
+        count = 0
+        for batch in self._first_images(images):
+            count += batch.shape[0]
+            for source, value in self.teacher_maps(batch).items():
+                statistics[source].update(value)
+        for source, standardizer in zip(self.sources, self.standardizers, strict=True):
+            try:
+                standardizer.fit(statistics[source])  # type: ignore[operator]
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from error
+        if isinstance(self.fusion, PCAFusion):
+            joint = StreamingCovariance(self.fusion.matrix.shape[1])
+            for batch in self._first_images(images):
+                maps = self.standardized(self.teacher_maps(batch))
+                # the grid of the finest map: nothing that a teacher shows is averaged away before the fit
+                grid = max((maps[source].shape[2:] for source in self.fuse_maps), key=lambda size: size.numel())
+                joint.update(self._stacked(maps, grid))
+            self.fusion.fit(joint)
+        self.fitted.fill_(count)
+        return self.report()
+
+    def _first_images(self, images: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
+        left = self.fit_images
+        for batch in images:
+            yield batch[:left]
+            left -= min(left, batch.shape[0])
+            if left == 0:
+                return
+
+    def report(self) -> dict[str, Any]:
+        """Return what was fitted: images, variance of every raw map, variance that a PCA fusion explains."""
+        variance = {s: float(m.variance) for s, m in zip(self.sources, self.standardizers, strict=True)}  # type: ignore[arg-type]
+        report: dict[str, Any] = {"images": int(self.fitted), "variance": variance}
+        if isinstance(self.fusion, PCAFusion):
+            report["explained_variance"] = float(self.fusion.explained)
+            report["fused_channels"] = self.fusion.out_channels
+        return report
+
+    def forward(self, image: torch.Tensor, grids: Mapping[str, Sequence[int]]) -> Maps:
+        """Return the targets of the named terms.
+
+        Args:
+            image: RGB batch ``(B, 3, H, W)`` in [0, 1], before the student's normalisation.
+            grids: term name -> spatial size of the student's map.
+
+        Returns:
+            Term name -> ``(B, channels(term), *grid)``, float32.
+
+        Raises:
+            RuntimeError: `fit` was never called.
+        """
+        if not self.fitted:
+            raise RuntimeError("the targets are not fitted: call fit() with batches of training images first.")
+        standardized = self.standardized(self.teacher_maps(image))
+        fused: dict[tuple[int, ...], torch.Tensor] = {}
+        targets = {}
+        for name, size in grids.items():
+            term, grid = self.terms[name], tuple(size)
+            if term.source == "fused":
+                if grid not in fused:
+                    assert self.fusion is not None
+                    fused[grid] = self.fusion(self._stacked(standardized, grid))
+                target = fused[grid]
+            else:
+                target = resample(standardized[term.source], grid)
+            if term.band is not None:
+                low, high = split_bands(target, term.cutoff, term.transition, term.shape)
+                target = low if term.band == "low" else high
+            targets[name] = target
+        return targets
+
+    def signatures(self) -> dict[str, str]:
+        """Return teacher name -> signature, for checkpoints."""
+        return {name: teacher.signature for name, teacher in self.teachers.items()}
+
+    def to(self, *args: Any, **kwargs: Any) -> TargetPipeline:
+        """Move the fitted parts and the teachers."""
+        for teacher in self.teachers.values():
+            teacher.to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+

@@ -1,0 +1,46 @@
+"""One distillation term: where the student is read, what it must match there, and how far off it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from ..losses import FeatureDistillationLoss
+from ..utils.bands import Shape
+
+
+@dataclass
+class DistillationTerm:
+    """One named term of the distillation loss.
+
+    Args:
+        name: name of the term in phases, logs and the summary, for example ``"low"`` or ``"feature/sam"``.
+        tap: tap of the student that is compared.
+        source: ``"fused"``, or one standardised map of one teacher as ``"<teacher>/<map>"``.
+        band: None for the whole map, or the ``"low"`` or ``"high"`` band of it on the student's grid.
+        cutoff: border of the bands, cycles per pixel of the student's grid.
+        transition: width of the smooth border, cycles per pixel.
+        shape: ``"smooth"`` or ``"ideal"`` mask.
+        head: from tap channels to target channels: ``"linear"`` (1x1), ``"conv"`` (3x3), ``"mlp"`` (two 1x1 with
+            GELU) or ``"identity"`` (the channels must agree).
+        loss: distance of head output and target, called as ``loss(student, target)``.
+    """
+
+    name: str
+    tap: str
+    source: str = "fused"
+    band: Literal["low", "high"] | None = None
+    cutoff: float = 0.2
+    transition: float = 0.1
+    shape: Shape = "smooth"
+    head: str = "linear"
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(default_factory=FeatureDistillationLoss)
+
+    def __post_init__(self) -> None:
+        if self.name == "segmentation":
+            raise ValueError("a distillation term cannot be named 'segmentation': that is the mask loss.")
+        if self.band not in (None, "low", "high"):
+            raise ValueError(f"term {self.name!r}: band is {self.band!r}; allowed are null, 'low' and 'high'.")

@@ -1,0 +1,31 @@
+"""Dictionary transforms: image files to tensors, geometric views, photometric changes."""
+
+from .image import PictureReader, ResizeImaged, to_gray, to_rgb
+from .photometric import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NormalizeImaged,
+    Photometric,
+    RandPhotometricd,
+    SplitTeacherd,
+    apply_photometric,
+)
+from .view import VIEWS, RandViewd, apply_view, invert_view
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "VIEWS",
+    "NormalizeImaged",
+    "Photometric",
+    "PictureReader",
+    "RandPhotometricd",
+    "RandViewd",
+    "ResizeImaged",
+    "SplitTeacherd",
+    "apply_photometric",
+    "apply_view",
+    "invert_view",
+    "to_gray",
+    "to_rgb",
+]

@@ -1,0 +1,21 @@
+"""Tensor and file helpers that know nothing of networks, teachers or training."""
+
+from .bands import band_energy, check_bands, radial_low_pass, split_bands
+from .files import atomic_path, file_digest, load_state, save_state, write_json
+from .names import look_up, unknown_name
+from .resample import resample
+
+__all__ = [
+    "atomic_path",
+    "band_energy",
+    "check_bands",
+    "file_digest",
+    "load_state",
+    "look_up",
+    "radial_low_pass",
+    "resample",
+    "save_state",
+    "split_bands",
+    "unknown_name",
+    "write_json",
+]

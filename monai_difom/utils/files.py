@@ -1,0 +1,86 @@
+"""Files that are written whole or not at all, and tensors that are read without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place only when the block succeeds."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def save_state(path: str | os.PathLike, state: Any) -> None:
+    """``torch.save`` to a temporary file, then rename: a kill never leaves half a checkpoint."""
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu") -> Any:
+    """Read tensors from a ``.safetensors`` file or a ``torch.save`` file without running any code in it.
+
+    Args:
+        path: file to read.
+        map_location: device of the tensors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds pickled code, or is no tensor file at all.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no weight file at {file}. Give the path of a .safetensors, .pt or .pth file.")
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(str(file), device=str(map_location))
+        except Exception as error:
+            raise ValueError(f"{file} is not a readable safetensors file: {error}") from error
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{file} is refused: it holds pickled Python objects besides tensors, which could run code ({reason}) "
+            "Save the plain state dict (torch.save(model.state_dict(), ...)) or a .safetensors file from it."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is not a readable weight file: {str(error).splitlines()[0]}") from error
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file's bytes as a hexadecimal string."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""Messages for names that a person misspelt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def unknown_name(kind: str, name: object, options: Iterable[str]) -> str:
+    """Return a sentence that says what was found, what is nearest and what is allowed.
+
+    Args:
+        kind: what the name stands for, for example ``"phase term"``.
+        name: the name that was given.
+        options: the allowed names.
+    """
+    allowed = sorted(str(option) for option in options)
+    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return ``table[name]``, or raise ``ValueError`` naming the nearest allowed name."""
+    if name not in table:
+        raise ValueError(unknown_name(kind, name, table))
+    return table[name]

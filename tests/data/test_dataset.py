@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, RandFlipd
+from torch.utils.data import DataLoader
+
+from monai_difom.data import EpochSampler, ViewDataset, make_polyps, training_pairs
+from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
+
+from .chain import loading_chain
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("polyps")
+    make_polyps(folder, train=6, test=0, size=48)
+    return training_pairs(folder)
+
+
+def augment():
+    return Compose(
+        [
+            RandViewd(["image", "label"]),
+            SplitTeacherd(),
+            RandPhotometricd("image", prob=1.0),
+            NormalizeImaged("image"),
+        ]
+    )
+
+
+def dataset(items, **options):
+    return ViewDataset(items, loading_chain(32), augment(), seed=3, progress=False, **options)
+
+
+def batches(data, workers, epoch=2):
+    sampler = EpochSampler(len(data), seed=1)
+    sampler.set_epoch(epoch)
+    return list(DataLoader(data, batch_size=2, sampler=sampler, num_workers=workers))
+
+
+def test_items_do_not_depend_on_workers_cache_or_history(items):
+    data = dataset(items)
+    first = batches(data, 0)
+    [data[n] for n in range(6)]
+    for other in (batches(data, 2), batches(dataset(items, cache_rate=0.0), 0)):
+        for a, b in zip(first, other, strict=True):
+            assert all(torch.equal(a[key], b[key]) for key in ("image", "teacher_image", "label", "view"))
+
+
+def test_epochs_differ_and_an_index_alone_is_epoch_zero(items):
+    data = dataset(items)
+    assert torch.equal(data[1]["image"], data[(0, 1)]["image"])
+    assert torch.equal(data[-1]["image"], data[5]["image"])
+    assert not torch.equal(data[(0, 1)]["image"], data[(1, 1)]["image"])
+    with pytest.raises(IndexError, match="6 items"):
+        data[6]
+
+
+def test_types_and_ranges_are_what_training_expects(items):
+    item = dataset(items)[0]
+    assert item["teacher_image"].dtype == item["image"].dtype == item["label"].dtype == torch.float32
+    assert item["image"].shape == (3, 32, 32)
+    assert 0 <= item["teacher_image"].min() <= item["teacher_image"].max() <= 1
+    assert set(item["label"].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_a_changed_item_leaves_the_cache_alone(items):
+    data = ViewDataset(items, loading_chain(32), progress=False)
+    before = data[0]["image"].clone()
+    data[0]["image"].zero_()
+    assert torch.equal(data[0]["image"], before)
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_a_broken_file_is_named(items, tmp_path, cache_rate):
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(b"no image")
+    with pytest.raises(RuntimeError, match=r"broken.png.*UnidentifiedImageError"):
+        dataset([{**items[0], "image": str(bad)}], cache_rate=cache_rate)[0]
+
+
+def test_a_failing_augmentation_names_the_files(items):
+    data = ViewDataset(items, loading_chain(32), RandPhotometricd("image"), progress=False)
+    with pytest.raises(RuntimeError, match=r"augmented .*synthetic_0000.png.*float RGB"):
+        data[0]
+
+
+def test_wrong_settings_are_refused(items):
+    with pytest.raises(ValueError, match="no items"):
+        ViewDataset([], loading_chain(32))
+    with pytest.raises(ValueError, match="cache_rate"):
+        dataset(items, cache_rate=2)
+    with pytest.raises(ValueError, match="RandFlipd"):
+        ViewDataset(items, Compose([RandFlipd("image")]))
+
+
+def test_the_sampler_depends_on_seed_and_epoch_only():
+    sampler = EpochSampler(20, seed=5)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(index for _, index in second) == list(range(20))
+    assert {epoch for epoch, _ in second} == {1}
+    assert [i for _, i in first] != [i for _, i in second]
+    assert list(EpochSampler(20, seed=5)) == first
+    assert list(EpochSampler(3, shuffle=False)) == [(0, 0), (0, 1), (0, 2)]
+    for wrong in (lambda: EpochSampler(0), lambda: sampler.set_epoch(-1)):
+        with pytest.raises(ValueError, match="is"):
+            wrong()
+    assert np.all(np.diff([index for _, index in EpochSampler(4, shuffle=False)]) == 1)

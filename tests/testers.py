@@ -1,0 +1,120 @@
+"""Shared testers: a class of tests that every implementation of a contract passes.
+
+A test module subclasses a tester with a name that starts with ``Test`` and fills in how to build the thing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from monai_difom.networks.teachers import Teacher
+
+
+class TeacherTester:
+    """What holds for every teacher.
+
+    Subclasses implement `save` and `load`, and set `other_size` and `other_maps`.
+    """
+
+    image_size = (64, 96)  # not square, so that a swap of height and width shows
+    other_size: dict = {}  # arguments of `load` that change the input size
+    other_maps: dict = {}  # arguments of `load` that change the maps; empty where a teacher has one map only
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write tiny random weights in the published layout; the caller has set the seed."""
+
+    @abstractmethod
+    def load(self, folder: Path, **changes: object) -> Teacher:
+        """Load what `save` wrote with the real loading code."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        torch.manual_seed(0)
+        self.save(tmp_path)
+        return tmp_path
+
+    @pytest.fixture
+    def teacher(self, folder: Path) -> Teacher:
+        return self.load(folder)
+
+    @pytest.fixture
+    def image(self) -> torch.Tensor:
+        return torch.rand(2, 3, *self.image_size, generator=torch.Generator().manual_seed(1))
+
+    def test_maps_have_the_declared_channels_and_grid(self, teacher: Teacher, image: torch.Tensor) -> None:
+        height, width = teacher.input_size(self.image_size)
+        found = teacher(image)
+        assert list(found) == list(teacher.maps)
+        for name, spec in teacher.maps.items():
+            grid = (height / spec.stride, width / spec.stride)
+            assert (*found[name].shape[:2], *found[name].shape[2:]) == (2, spec.channels, *grid), name
+
+    def test_no_gradient_reaches_a_teacher(self, teacher: Teacher, image: torch.Tensor) -> None:
+        assert not any(parameter.requires_grad for parameter in teacher.parameters())
+        assert not any(found.requires_grad for found in teacher(image.requires_grad_()).values())
+
+    def test_a_teacher_stays_in_eval_mode_inside_a_training_module(self, teacher: Teacher) -> None:
+        parent = nn.ModuleList([teacher, nn.Dropout()]).train()
+        assert parent[1].training
+        assert not any(module.training for module in teacher.modules())
+
+    def test_a_teacher_is_not_in_the_checkpoint_that_still_loads_strictly(self, teacher: Teacher) -> None:
+        parent = nn.ModuleDict({"teacher": teacher, "head": nn.Linear(2, 2)})
+        before = [parameter.clone() for parameter in teacher.parameters()]
+        state = parent.state_dict()
+        assert sorted(state) == ["head.bias", "head.weight"]
+        parent.load_state_dict(state, strict=True)
+        assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
+
+    def test_the_same_image_gives_the_same_maps(self, teacher: Teacher, image: torch.Tensor) -> None:
+        first, second = teacher(image), teacher(image)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    @pytest.mark.parametrize(("bottom", "right"), [(0, 1), (1, 0)])
+    def test_a_bright_corner_changes_the_maps_most_in_that_corner(
+        self, teacher: Teacher, bottom: int, right: int
+    ) -> None:
+        height, width = self.image_size
+        grey = torch.full((1, 3, height, width), 0.4)
+        bright = grey.clone()
+        rows = slice(bottom * height * 3 // 4, bottom * height * 3 // 4 + height // 4)
+        columns = slice(right * width * 3 // 4, right * width * 3 // 4 + width // 4)
+        bright[..., rows, columns] = 1
+        for name, found in teacher(bright).items():
+            change = (found - teacher(grey)[name]).abs().mean(dim=(0, 1))
+            halves = [
+                change[part_y, part_x].mean()
+                for part_y in (slice(change.shape[0] // 2), slice(change.shape[0] // 2, None))
+                for part_x in (slice(change.shape[1] // 2), slice(change.shape[1] // 2, None))
+            ]
+            assert int(torch.stack(halves).argmax()) == 2 * bottom + right, name
+
+    def test_an_image_in_0_to_255_is_refused(self, teacher: Teacher, image: torch.Tensor) -> None:
+        with pytest.raises(ValueError, match=r"takes RGB in \[0, 1\]; got values from .* to 25\d"):
+            teacher(image * 255)
+
+    def test_an_image_of_one_channel_is_refused(self, teacher: Teacher, image: torch.Tensor) -> None:
+        with pytest.raises(ValueError, match=r"takes a float RGB batch"):
+            teacher(image[:, :1])
+
+    def test_two_loads_have_the_same_signature(self, folder: Path) -> None:
+        assert self.load(folder).signature == self.load(folder).signature
+
+    def test_one_changed_weight_changes_the_signature(self, folder: Path, teacher: Teacher) -> None:
+        changed = self.load(folder)
+        list(changed.parameters())[-1].data.view(-1)[-1] += 1e-3
+        assert changed.signature != teacher.signature
+
+    def test_another_input_size_or_other_maps_change_the_signature(self, folder: Path) -> None:
+        variants = [{}, self.other_size, *([self.other_maps] if self.other_maps else [])]
+        assert len({self.load(folder, **variant).signature for variant in variants}) == len(variants)
+
+    def test_licence_and_source_are_named(self, teacher: Teacher) -> None:
+        assert teacher.licence
+        assert teacher.source in teacher.describe()
