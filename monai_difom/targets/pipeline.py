@@ -94,7 +94,8 @@ class TargetPipeline(nn.Module):
         return {s: standardizer(maps[s]) for s, standardizer in zip(self.sources, self.standardizers, strict=True)}
 
     def _stacked(self, standardized: Maps, grid: Sequence[int]) -> torch.Tensor:
-        return torch.cat([resample(standardized[source], grid) for source in self.fuse_maps], 1)
+        # a map of many channels has no more to say than one of few: each brings the same total variance
+        return torch.cat([resample(standardized[s], grid) / self.map_channels[s] ** 0.5 for s in self.fuse_maps], 1)
 
     def check_grids(self, grids: Mapping[str, Sequence[int]]) -> None:
         """Refuse grids on which a term's band would be empty."""
@@ -169,7 +170,13 @@ class TargetPipeline(nn.Module):
         """
         if not self.fitted:
             raise RuntimeError("the targets are not fitted: call fit() with batches of training images first.")
-        standardized = self.standardized(self.teacher_maps(image))
+        maps = self.teacher_maps(image)
+        # the teachers may run in mixed precision; what is made of their maps must not
+        with torch.autocast(image.device.type, enabled=False):
+            return self._from_maps(maps, grids)
+
+    def _from_maps(self, maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
+        standardized = self.standardized(maps)
         fused: dict[tuple[int, ...], torch.Tensor] = {}
         targets = {}
         for name, size in grids.items():

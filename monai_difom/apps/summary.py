@@ -1,0 +1,59 @@
+"""The figures of a finished run in one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+
+from .. import __version__
+from ..engines import DistillationTrainer
+from ..handlers import CollapseMonitor, PhaseLog, TrainingCheckpoint
+from ..utils import write_json
+
+
+def summarize(
+    trainer: DistillationTrainer, test_sets: Mapping[str, Mapping[str, float]], output_dir: str | os.PathLike
+) -> dict[str, Any]:
+    """Write ``summary.json`` and ``history.json`` of a run.
+
+    Args:
+        trainer: the trainer after its run; its handlers `PhaseLog`, `CollapseMonitor` and `TrainingCheckpoint` are read
+            where they are attached.
+        test_sets: scores by test set, of `evaluate_sets`.
+        output_dir: the run's folder.
+
+    Returns:
+        The summary: ``test_sets``; ``phases`` (name, epochs, last value of every term and weight); ``collapse`` (term ->
+        r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
+        ``targets`` (what was fitted); ``teachers`` (source, licence, signature); ``student``; ``versions``.
+    """
+    log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
+    student = trainer.distiller.student
+    dropped = tuple(getattr(student, "training_only", ()))
+    summary = {
+        "test_sets": {name: dict(scores) for name, scores in test_sets.items()},
+        "phases": log.summary() if isinstance(log, PhaseLog) else [],
+        "collapse": monitor.results if isinstance(monitor, CollapseMonitor) else {},
+        "best": saver.state_dict() if isinstance(saver, TrainingCheckpoint) else {},
+        "targets": trainer.targets.report() if trainer.distils else {},
+        "teachers": {
+            name: {"source": teacher.source, "licence": teacher.licence, "signature": teacher.signature}
+            for name, teacher in (trainer.targets.teachers.items() if trainer.distils else ())
+        },
+        "student": {
+            "network": type(student).__name__,
+            "parameters": sum(
+                p.numel() for name, p in student.named_parameters() if not (dropped and name.startswith(dropped))
+            ),
+        },
+        "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},
+    }
+    if isinstance(log, PhaseLog):
+        write_json(Path(output_dir) / "history.json", log.epochs)
+    write_json(Path(output_dir) / "summary.json", summary)
+    return summary

@@ -1,0 +1,107 @@
+"""The student with the heads that speak the teachers' language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+
+from ..networks.taps import Tap, get_module, probe_taps, read_taps
+from ..targets import TargetPipeline
+from ..utils import unknown_name
+
+
+def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """Return a head from a tap's channels to a target's: ``linear``, ``conv``, ``mlp`` or ``identity``.
+
+    Every head ends in a linear layer: targets are negative as often as positive.
+    """
+    conv = Conv[Conv.CONV, spatial_dims]
+    if kind == "linear":
+        return conv(in_channels, out_channels, 1)
+    if kind == "conv":
+        return conv(in_channels, out_channels, 3, padding=1)
+    if kind == "mlp":
+        return nn.Sequential(conv(in_channels, out_channels, 1), nn.GELU(), conv(out_channels, out_channels, 1))
+    if kind == "identity":
+        if in_channels != out_channels:
+            raise ValueError(
+                f"an identity head needs equal channels; the tap has {in_channels}, the target {out_channels}. "
+                "Use head: linear, or a tap or fusion with these channels."
+            )
+        return nn.Identity()
+    raise ValueError(unknown_name("head", kind, ("linear", "conv", "mlp", "identity")))
+
+
+def network_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict of the plain student: without what is used in training only (side latents)."""
+    dropped = tuple(getattr(network, "training_only", ()))
+    return {key: value for key, value in network.state_dict().items() if not (dropped and key.startswith(dropped))}
+
+
+class Distiller(nn.Module):
+    """A student and one head per distillation term. Only the student is exported.
+
+    Args:
+        student: a segmentation network, called as ``student(image)``.
+        targets: the pipeline whose terms are matched.
+        taps: tap name -> module path, for a student that declares no `taps` of its own; channels and strides are
+            found by one forward pass.
+        spatial_dims: 2 or 3.
+        probe_size: image side of that pass.
+        in_channels: image channels of that pass.
+
+    Raises:
+        ValueError: a term reads a tap that the student does not have.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        targets: TargetPipeline,
+        taps: Mapping[str, str] | None = None,
+        spatial_dims: int = 2,
+        probe_size: int = 64,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        if taps is not None:
+            known = probe_taps(student, taps, torch.zeros(1, in_channels, *[probe_size] * spatial_dims))
+        else:
+            known = dict(getattr(student, "taps", {}))
+        if not known:
+            raise ValueError(
+                f"{type(student).__name__} names no taps. Pass taps={{name: module path}} to the distiller to say where to read it."
+            )
+        self.taps: dict[str, Tap] = {}
+        self.term_names = list(targets.terms)
+        self.heads = nn.ModuleList()
+        for name, term in targets.terms.items():
+            if term.tap not in known:
+                raise ValueError(unknown_name(f"tap of term {name!r}", term.tap, known))
+            self._use(known, term.tap)
+            self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, targets.channels(name)))
+        self.term_taps = {name: term.tap for name, term in targets.terms.items()}
+
+    def _use(self, known: Mapping[str, Tap], name: str) -> None:
+        source = known[name].source
+        if source is not None:
+            self._use(known, source)
+        self.taps[name] = known[name]
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return ``(logits, {term: (B, target channels, *grid)})`` of an image batch ``(B, C, *spatial)``."""
+        logits, maps = read_taps(self.student, image, self.taps)
+        heads = zip(self.term_names, self.heads, strict=True)
+        return logits, {name: head(maps[self.term_taps[name]]) for name, head in heads}
+
+    def frozen_modules(self, names: tuple[str, ...]) -> list[nn.Module]:
+        """Return the student's modules named in a phase's ``freeze``.
+
+        Raises:
+            ValueError: a name is no module of the student.
+        """
+        return [get_module(self.student, name) for name in names]

@@ -1,0 +1,348 @@
+"""The training loop: a MONAI trainer that runs a plan of distillation phases."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.engines.workflow import Workflow
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..targets import TargetPipeline
+from ..utils import load_state
+from .distiller import Distiller
+from .objective import Objective
+from .phases import Phase, Plan
+from .schedule import OneCycle
+
+CHECKPOINT_VERSION = 1
+logger = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """A handler whose state belongs in the checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain data and tensors."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take that state back."""
+
+
+class DistillationTrainer(SupervisedTrainer):
+    """Trains a student on masks and on its teachers' targets, phase by phase.
+
+    Every epoch starts from random states that depend on seed and epoch only, and every loader item on seed, epoch and
+    index: what an epoch does is a function of the state at its start. A run that is killed and resumed from its last
+    checkpoint therefore ends with the same weights, bit for bit on the CPU with the same number of threads.
+
+    ``engine.state.output`` holds ``image``, ``label``, ``pred``, ``loss`` (MONAI's keys), ``terms`` (term -> value) and
+    ``weights`` (term -> weight).
+
+    Args:
+        device: where to train.
+        plan: the phases.
+        train_data_loader: gives dicts of ``image`` (student's input), ``teacher_image`` (RGB in [0, 1], same geometry) and
+            ``label``. Its sampler's ``set_epoch`` is called where there is one.
+        distiller: student and heads.
+        targets: the target pipeline; fitted at the start of the run unless it is already.
+        objective: the loss.
+        optimizer: over the parameters of `distiller` (and of `targets`, for a learned fusion).
+        schedule: share of the training -> factor on the learning rate; a phase's ``lr`` multiplies it.
+        seed: seed of the epochs' random states.
+        max_epochs: total epochs when it should differ from the plan's: the plan is stretched to it.
+        amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
+        accumulation_steps: batches per optimiser step.
+        max_grad_norm: clip the gradient to this norm; None for no clipping.
+        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
+        resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
+        train_handlers: handlers; those with state register themselves in `stateful`.
+        **kwargs: further arguments of MONAI's `SupervisedTrainer`.
+
+    Raises:
+        ValueError: a phase weighs a term, or freezes a module, that does not exist.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        plan: Plan,
+        train_data_loader: Any,
+        distiller: Distiller,
+        targets: TargetPipeline,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        schedule: Callable[[float], float] | None = None,
+        seed: int = 0,
+        max_epochs: int | None = None,
+        amp: bool = False,
+        accumulation_steps: int = 1,
+        max_grad_norm: float | None = None,
+        channels_last: bool = False,
+        resume: str | os.PathLike | None = None,
+        train_handlers: Sequence | None = None,
+        **kwargs: Any,
+    ) -> None:
+        plan = plan if max_epochs in (None, plan.epochs) else plan.scaled(int(max_epochs))  # type: ignore[arg-type]
+        plan.check_terms(targets.terms)
+        for phase in plan.phases:
+            distiller.frozen_modules(tuple(phase.freeze))
+        self.plan, self.distiller, self.targets, self.objective = plan, distiller, targets, objective
+        self.schedule = schedule if schedule is not None else OneCycle()
+        self.seed = int(seed)
+        self.mixed = bool(amp)
+        self.max_grad_norm = max_grad_norm
+        self.memory_format = torch.channels_last if channels_last else None
+        self.resume = Path(resume) if resume else None
+        self.stateful: dict[str, Stateful] = {}
+        self.phase: Phase = plan.at(0)[0]
+        self.frozen: list[torch.nn.Module] = []
+        super().__init__(
+            device=torch.device(device),
+            max_epochs=plan.epochs,
+            train_data_loader=train_data_loader,
+            network=distiller.student,
+            optimizer=optimizer,
+            loss_function=objective,
+            accumulation_steps=accumulation_steps,
+            train_handlers=None,
+            **kwargs,
+        )
+        if not self.state.epoch_length:
+            raise ValueError("the training loader is empty: fewer images than one batch, or none at all.")
+        total = plan.epochs * self.state.epoch_length
+        self.lr_scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step, total))
+        scaled = self.mixed and self.state.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler("cuda") if scaled else None
+        # first of all handlers, so that every other one finds the phase set
+        self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        self._register_handlers(train_handlers or ())
+
+    @property
+    def distils(self) -> bool:
+        """Whether any phase gives any distillation term a weight."""
+        return any(phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms)
+
+    def _lr_factor(self, step: int, total: int) -> float:
+        phase, _ = self.plan.at(step / self.state.epoch_length)
+        return self.schedule(step / total) * phase.lr
+
+    def run(self) -> None:  # type: ignore[override]
+        """Fit the targets or take up a checkpoint, then train to the end of the plan."""
+        device = self.state.device
+        self.distiller.to(device)
+        if self.distils:
+            self.targets.to(device)
+        if self.memory_format is not None:
+            self.distiller.to(memory_format=self.memory_format)
+            for teacher in self.targets.teachers.values():
+                teacher.to(memory_format=self.memory_format)
+        if self.resume is not None:
+            self.load_checkpoint(self.resume)
+        elif self.distils and not self.targets.fitted:
+            logger.info("Fitting the targets on up to %d training images.", self.targets.fit_images)
+            logger.info("Targets fitted: %s", self.targets.fit(_TeacherImages(self.data_loader, device)))
+        if self.state.epoch >= self.plan.epochs:
+            logger.info("The plan's %d epochs are done already; nothing to train.", self.plan.epochs)
+            return
+        Workflow.run(self)
+
+    def _start_epoch(self) -> None:
+        epoch = self.state.epoch - 1
+        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        sampler = getattr(self.data_loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        self.enter(self.plan.at(epoch)[0])
+
+    def enter(self, phase: Phase) -> None:
+        """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""
+        self.phase = phase
+        self.distiller.requires_grad_(True)
+        self.frozen = self.distiller.frozen_modules(tuple(phase.freeze))
+        for module in self.frozen:
+            module.requires_grad_(False)
+            for parameter in module.parameters():
+                parameter.grad = None
+
+    def autocast(self) -> AbstractContextManager:
+        """Return the mixed-precision context of this run."""
+        if not self.mixed:
+            return nullcontext()
+        device = self.state.device.type
+        return torch.autocast(device, dtype=torch.float16 if device == "cuda" else torch.bfloat16)
+
+    def weights_now(self) -> dict[str, float]:
+        """Return term -> phase weight at the current iteration, without the terms that have none."""
+        phase, progress = self.plan.at((self.state.iteration - 1) / self.state.epoch_length)
+        weights = {term: phase.weight(term, progress) for term in ("segmentation", *self.targets.terms)}
+        return {term: weight for term, weight in weights.items() if weight > 0}
+
+    def _iteration(self, engine: SupervisedTrainer, batchdata: dict[str, torch.Tensor]) -> dict:
+        """Train on one batch."""
+        self.distiller.train()
+        for module in self.frozen:
+            module.eval()
+        device = self.state.device
+        image = self._laid_out(batchdata["image"])
+        label = batchdata["label"].to(device, non_blocking=True) if "label" in batchdata else None
+        output: dict[str, Any] = {"image": image, "label": label}
+        self.state.output = output
+
+        position = (self.state.iteration - 1) % self.state.epoch_length
+        first = position % self.accumulation_steps == 0
+        last = (position + 1) % self.accumulation_steps == 0 or position + 1 == self.state.epoch_length
+        if first:
+            self.optimizer.zero_grad(set_to_none=True)
+        weights = self.weights_now()
+        with self.autocast():
+            output["pred"], mapped = self.inferer(image, self.distiller)
+        self.fire_event(IterationEvents.FORWARD_COMPLETED)
+        targets = self._targets(batchdata, weights, mapped)
+        scored = self.objective(output["pred"], label, mapped, targets, self.targets.terms, weights)
+        output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
+        self._backward(scored.total / self.accumulation_steps, step=last)
+        self.lr_scheduler.step()
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def _targets(
+        self, batch: Mapping[str, torch.Tensor], weights: Mapping[str, float], mapped: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        grids = {name: mapped[name].shape[2:] for name in weights if name != "segmentation"}
+        if not grids:
+            return {}  # no term needs a teacher: none is run
+        self.targets.check_grids(grids)
+        with self.autocast():
+            return self.targets(self._laid_out(batch["teacher_image"]), grids)
+
+    def _laid_out(self, image: torch.Tensor) -> torch.Tensor:
+        image = image.to(self.state.device, non_blocking=True)
+        if self.memory_format is None or image.ndim != 4:
+            return image
+        return image.contiguous(memory_format=self.memory_format)
+
+    def _backward(self, loss: torch.Tensor, step: bool) -> None:
+        scaler = self.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if not step:
+            return
+        if self.max_grad_norm is not None:
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.distiller.parameters(), self.max_grad_norm)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on, as tensors and plain data; nothing of the teachers but
+        their signatures."""
+        return {
+            "version": CHECKPOINT_VERSION,
+            "plan": self.plan.as_dict(),
+            "phase": self.phase.name,
+            "epoch": self.state.epoch,
+            "iteration": self.state.iteration,
+            "epoch_length": self.state.epoch_length,
+            "seed": self.seed,
+            "teachers": self.targets.signatures() if self.distils else {},
+            "distiller": self.distiller.state_dict(),
+            "targets": self.targets.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": {"last_epoch": self.lr_scheduler.last_epoch},
+            "scaler": self.scaler.state_dict() if self.scaler is not None else {},
+            "handlers": {name: handler.state_dict() for name, handler in self.stateful.items()},
+        }
+
+    def load_checkpoint(self, path: str | os.PathLike) -> None:
+        """Take up a checkpoint of the same run.
+
+        Args:
+            path: file, or a folder that holds ``last.pt`` or ``models/last.pt``.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is of another network, plan, seed, data set or teacher; says what differs.
+        """
+        file = find_checkpoint(path)
+        state = load_state(file, map_location=self.state.device)
+        if not isinstance(state, dict) or "distiller" not in state or "plan" not in state:
+            raise ValueError(f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only.")
+        mine = {
+            "version": CHECKPOINT_VERSION,
+            "seed": self.seed,
+            "epoch_length": self.state.epoch_length,
+            "plan": self.plan.as_dict(),
+            "teachers": self.targets.signatures() if self.distils else {},
+        }
+        for key, value in mine.items():
+            if state[key] != value:
+                raise ValueError(
+                    f"{file} belongs to another run: its {key} is {state[key]}, here it is {value}. "
+                    "Resume with the same configuration, or start anew without resume."
+                )
+        _load_strictly(self.distiller, state["distiller"], file)
+        self.targets.load_state_dict(state["targets"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.last_epoch = state["lr_scheduler"]["last_epoch"]
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        for name, handler in self.stateful.items():
+            if name in state["handlers"]:
+                handler.load_state_dict(state["handlers"][name])
+        self.state.epoch, self.state.iteration = state["epoch"], state["iteration"]
+        logger.info("Resumed from %s after epoch %d of %d.", file, state["epoch"], self.plan.epochs)
+
+
+class _TeacherImages:
+    """The teacher images of a loader, batch by batch, as often as they are asked for."""
+
+    def __init__(self, loader: Any, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for batch in self.loader:
+            yield batch["teacher_image"].to(self.device)
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """Return the checkpoint file at a path, or in a run's folder."""
+    given = Path(path)
+    for candidate in (given, given / "last.pt", given / "models" / "last.pt"):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"no checkpoint at {given}: give a last.pt, or the folder that holds it.")
+
+
+def _load_strictly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> None:
+    own = network.state_dict()
+    missing = sorted(set(own) - set(state))
+    strangers = sorted(set(state) - set(own))
+    shapes = sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
+    if missing or strangers or shapes:
+        raise ValueError(
+            f"{file} is of another network: {len(missing)} keys are missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(strangers)} are unknown ({', '.join(strangers[:3]) or 'none'}), {len(shapes)} have another shape "
+            f"({', '.join(shapes[:3]) or 'none'}). Use the student and terms that the run was started with."
+        )
+    network.load_state_dict(state)

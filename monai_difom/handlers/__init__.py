@@ -1,0 +1,9 @@
+"""Handlers of a distillation run: phase log, collapse monitor, checkpoints, progress bar, pictures."""
+
+from .checkpoint import TrainingCheckpoint
+from .collapse import CollapseError, CollapseMonitor
+from .phases import PhaseLog
+from .pictures import PicturePanel
+from .progress import TrainingProgress
+
+__all__ = ["CollapseError", "CollapseMonitor", "PhaseLog", "PicturePanel", "TrainingCheckpoint", "TrainingProgress"]

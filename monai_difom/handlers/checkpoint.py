@@ -1,0 +1,75 @@
+"""Checkpoints that a kill cannot break, and the best student of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..engines.distiller import network_state
+from ..engines.trainer import DistillationTrainer
+from ..utils import save_state
+
+
+class TrainingCheckpoint:
+    """Writes ``last.pt`` (the whole training state) and ``model.pt`` (the best plain student) after epochs.
+
+    The best student is that with the highest validation metric; without a validator it is the last one. Files are
+    written beside their place and renamed, so that a kill leaves the former one whole.
+
+    Args:
+        save_dir: folder of both files.
+        validator: evaluator whose key metric chooses the best student; attach this handler after the validation.
+        interval: epochs between two writes of ``last.pt``; the last epoch is always written.
+        last_name: file name of the training state.
+        best_name: file name of the best student.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike,
+        validator: Engine | None = None,
+        interval: int = 1,
+        last_name: str = "last.pt",
+        best_name: str = "model.pt",
+    ) -> None:
+        self.folder = Path(save_dir)
+        self.validator = validator
+        self.interval = interval
+        self.last_name, self.best_name = last_name, best_name
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def attach(self, engine: DistillationTrainer) -> None:
+        """Register with a trainer, after every handler whose state belongs in the checkpoint."""
+        self.trainer = engine
+        engine.stateful["checkpoint"] = self
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score so far and its epoch."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the best score of an interrupted run."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+    def _score(self, epoch: int) -> float | None:
+        # MONAI runs a validator under the trainer's epoch: another number is an older student's score
+        if self.validator is None or self.validator.state.epoch != epoch:
+            return None
+        return float(self.validator.state.metrics[self.validator.state.key_metric_name])
+
+    def _completed(self, engine: Engine) -> None:
+        epoch = engine.state.epoch
+        score = self._score(epoch)
+        final = epoch == self.trainer.plan.epochs
+        better = score is not None and (self.best is None or score > self.best)
+        if better or self.validator is None or (final and self.best is None):
+            self.best, self.best_epoch = score, epoch
+            save_state(self.folder / self.best_name, network_state(self.trainer.distiller.student))
+        if epoch % self.interval == 0 or final:
+            save_state(self.folder / self.last_name, self.trainer.checkpoint())

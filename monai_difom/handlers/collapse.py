@@ -1,0 +1,157 @@
+"""Watches whether anything is transferred: a distillation loss near zero can mean success or a dead target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..engines.trainer import DistillationTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class CollapseError(RuntimeError):
+    """A distillation term collapsed, and the run is strict about it."""
+
+
+class _TermStatistics:
+    """Streaming sums over validation positions for one term."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.error = 0.0
+        self.sum = torch.zeros(channels, dtype=torch.float64)
+        self.products = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def update(self, student: torch.Tensor, target: torch.Tensor) -> None:
+        points = target.movedim(1, -1).reshape(-1, target.shape[1]).double().cpu()
+        self.count += points.shape[0]
+        self.error += float((student.double() - target.double()).pow(2).sum())
+        self.sum += points.sum(0)
+        self.products += points.T @ points
+
+    def result(self) -> dict[str, float]:
+        mean = self.sum / self.count
+        covariance = self.products / self.count - torch.outer(mean, mean)
+        eigenvalues = torch.linalg.eigvalsh(covariance).clamp_min(0)
+        total = float(eigenvalues.sum())
+        shares = eigenvalues / max(total, 1e-30)
+        entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
+        return {
+            "r2": 1 - self.error / max(total * self.count, 1e-30) if total > 1e-12 else 0.0,
+            "target_variance": total / len(mean),
+            "effective_rank": float(torch.exp(torch.tensor(entropy))) if total > 1e-12 else 0.0,
+        }
+
+
+class CollapseMonitor:
+    """Measures, per term and on validation images, whether the student explains a target that is alive.
+
+    - ``r2``: share of the target's variance that the student explains, against predicting the target's mean; 0 or less
+      means that nothing is transferred.
+    - ``target_variance``: mean variance of the target's channels. A target that loses it has collapsed.
+    - ``effective_rank``: exponential of the entropy of the target's spectrum (Roy and Vetterli, 2007): how many
+      directions the target still has.
+
+    A term is collapsed when its target has lost nearly all the variance that it had before training, or has (almost)
+    one direction left. Measured before training and at the end of every phase that gives the term a weight.
+
+    Args:
+        loader: validation batches with ``image`` and ``teacher_image``.
+        max_images: how many validation images are used.
+        min_variance: share of the first variance under which a target counts as collapsed.
+        min_rank: effective rank under which a target counts as collapsed.
+        strict: stop the run on a collapse instead of warning.
+
+    Attributes:
+        results: term -> ``r2, target_variance, effective_rank, collapsed, epoch``, last measurement.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Mapping[str, torch.Tensor]],
+        max_images: int = 64,
+        min_variance: float = 0.02,
+        min_rank: float = 1.5,
+        strict: bool = False,
+    ) -> None:
+        self.loader = loader
+        self.max_images = max_images
+        self.min_variance, self.min_rank = min_variance, min_rank
+        self.strict = strict
+        self.first_variance: dict[str, float] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+
+    def attach(self, engine: DistillationTrainer) -> None:
+        """Register with a trainer, before its checkpoint handler."""
+        self.trainer = engine
+        engine.stateful["collapse"] = self
+        if engine.distils:
+            engine.add_event_handler(Events.STARTED, self._before)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the first variances and the last results."""
+        return {"first_variance": self.first_variance, "results": self.results}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the figures of an interrupted run."""
+        self.first_variance, self.results = dict(state["first_variance"]), dict(state["results"])
+
+    @torch.no_grad()
+    def measure(self, terms: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Return term -> figures of the student as it is now, on validation images."""
+        trainer = self.trainer
+        found = {name: _TermStatistics(trainer.targets.channels(name)) for name in terms}
+        was_training = trainer.distiller.training
+        trainer.distiller.eval()
+        left = self.max_images
+        for batch in self.loader:
+            device = trainer.state.device
+            _, mapped = trainer.distiller(batch["image"][:left].to(device))
+            grids = {name: mapped[name].shape[2:] for name in found}
+            targets = trainer.targets(batch["teacher_image"][:left].to(device), grids)
+            for name, statistics in found.items():
+                statistics.update(mapped[name].float(), targets[name])
+            left -= min(left, batch["image"].shape[0])
+            if left == 0:
+                break
+        trainer.distiller.train(was_training)
+        return {name: statistics.result() for name, statistics in found.items()}
+
+    def _before(self, _engine: Engine) -> None:
+        if self.first_variance:  # resumed: the first figures are those of the first start
+            return
+        used = [t for t in self.trainer.targets.terms if any(p.epochs and p.uses(t) for p in self.trainer.plan.phases)]
+        self.first_variance = {name: value["target_variance"] for name, value in self.measure(used).items()}
+
+    def _completed(self, engine: Engine) -> None:
+        phase = self.trainer.plan.ends().get(engine.state.epoch)
+        terms = [term for term in self.trainer.targets.terms if phase is not None and phase.uses(term)]
+        if phase is None or not terms:
+            return
+        for name, value in self.measure(terms).items():
+            kept = value["target_variance"] / max(self.first_variance[name], 1e-30)
+            collapsed = kept < self.min_variance or value["effective_rank"] < self.min_rank
+            self.results[name] = {**value, "collapsed": collapsed, "epoch": engine.state.epoch, "phase": phase.name}
+            if collapsed:
+                self._report(name, kept, value)
+            elif value["r2"] <= 0:
+                logger.warning(
+                    "Term %r: after phase %r the student explains nothing of its target (R2 %.3f). More epochs, a higher weight "
+                    "or a tap with a finer grid may help.", name, phase.name, value["r2"]
+                )
+
+    def _report(self, name: str, kept: float, value: Mapping[str, float]) -> None:
+        message = (
+            f"The distillation of {name!r} has collapsed: its target kept {kept:.1%} of its variance and "
+            f"{value['effective_rank']:.1f} directions, so the teachers teach nothing. A trainable teacher side (fuse: learned) "
+            "does this; use fuse: pca."
+        )
+        if self.strict:
+            raise CollapseError(message)
+        logger.warning(message)

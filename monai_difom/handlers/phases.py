@@ -1,0 +1,106 @@
+"""What every term did in every epoch and phase: logged, written to TensorBoard, and kept for the summary."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
+
+from ..engines.trainer import DistillationTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class PhaseLog:
+    """Averages terms and weights over each epoch.
+
+    Args:
+        log_dir: folder for TensorBoard scalars; None for none.
+        validator: the evaluator whose metrics are logged beside, run earlier in the same epoch; may be None.
+
+    Attributes:
+        epochs: one dict an epoch: ``epoch, phase, terms, weights, lr, validation``.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike | None = None, validator: Engine | None = None) -> None:
+        self.log_dir = log_dir
+        self.validator = validator
+        self.epochs: list[dict[str, Any]] = []
+        self._writer: SummaryWriter | None = None
+        self._sums: dict[str, list[float]] = {}
+        self._weights: dict[str, float] = {}
+
+    def attach(self, engine: DistillationTrainer) -> None:
+        """Register with a trainer; attach it after the validation handler."""
+        self.trainer = engine
+        engine.stateful["phase_log"] = self
+        engine.add_event_handler(Events.EPOCH_STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the log so far."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up the log of an interrupted run."""
+        self.epochs = list(state["epochs"])
+
+    def _started(self, engine: Engine) -> None:
+        self._sums, self._weights = {}, {}
+        phase, progress = self.trainer.plan.at(engine.state.epoch - 1)
+        if progress == 0:
+            frozen = f", frozen: {', '.join(phase.freeze)}" if phase.freeze else ""
+            weights = {term: weight for term, weight in phase.weights.items() if phase.uses(term)}
+            logger.info("Phase %r: %d epochs, weights %s, lr x%g%s.", phase.name, phase.epochs, weights, phase.lr, frozen)
+
+    def _collect(self, engine: Engine) -> None:
+        for term, value in engine.state.output["terms"].items():
+            self._sums.setdefault(term, []).append(float(value))
+        self._weights = dict(engine.state.output["weights"])
+
+    def _completed(self, engine: Engine) -> None:
+        validated = self.validator is not None and self.validator.state.epoch == engine.state.epoch
+        entry = {
+            "epoch": engine.state.epoch,
+            "phase": self.trainer.phase.name,
+            "terms": {term: sum(values) / len(values) for term, values in self._sums.items()},
+            "weights": self._weights,
+            "lr": self.trainer.optimizer.param_groups[0]["lr"],
+            "validation": {k: float(v) for k, v in self.validator.state.metrics.items()} if validated else {},
+        }
+        self.epochs.append(entry)
+        shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())
+        scores = " ".join(f"{name} {value:.4f}" for name, value in entry["validation"].items())
+        logger.info("Epoch %d/%d %s: %s | %s", entry["epoch"], self.trainer.plan.epochs, entry["phase"], shown, scores)
+        if self.log_dir is not None:
+            self._write(entry)
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(log_dir=str(self.log_dir))
+        for group in ("terms", "weights", "validation"):
+            for name, value in entry[group].items():
+                self._writer.add_scalar(f"{group}/{name}", value, entry["epoch"])
+        self._writer.add_scalar("lr", entry["lr"], entry["epoch"])
+        self._writer.flush()
+
+    def _close(self, _engine: Engine) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return one dict a phase that ran: ``name``, ``epochs``, and the last value of every term and weight."""
+        rows = []
+        for phase in self.trainer.plan.phases:
+            own = [entry for entry in self.epochs if entry["phase"] == phase.name]
+            if own:
+                last = own[-1]
+                rows.append({"name": phase.name, "epochs": len(own), "terms": last["terms"], "weights": last["weights"]})
+        return rows

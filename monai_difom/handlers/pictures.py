@@ -1,0 +1,104 @@
+"""Pictures of a run: predictions, and teacher and student maps in the same colours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine, Events
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from ..engines.trainer import DistillationTrainer
+from ..utils import atomic_path
+
+
+def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Show two maps of the same space by the first three principal components of the first.
+
+    Args:
+        target: ``(B, C, h, w)``.
+        student: same shape.
+
+    Returns:
+        Two RGB maps ``(B, 3, h, w)`` in [0, 1]; equal colours mean equal features.
+    """
+    points = target.movedim(1, -1).reshape(-1, target.shape[1]).double()
+    mean = points.mean(0)
+    _, vectors = torch.linalg.eigh((points - mean).T @ (points - mean))
+    axes = vectors.flip(1)[:, :3]
+    projected = (points - mean) @ axes
+    low, high = projected.quantile(0.02, 0), projected.quantile(0.98, 0)
+
+    def paint(maps: torch.Tensor) -> torch.Tensor:
+        values = (maps.movedim(1, -1).double() - mean) @ axes
+        colours = ((values - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+        colours = F.pad(colours, (0, 3 - colours.shape[-1]))  # a map of one or two channels has fewer components
+        return colours.movedim(-1, 1).float()
+
+    return paint(target), paint(student)
+
+
+def panel(rows: Sequence[Sequence[torch.Tensor]], side: int = 160, gap: int = 4) -> Image.Image:
+    """Lay RGB maps ``(3, h, w)`` in [0, 1] out as a grid of squares, one list a row."""
+    width = max(len(row) for row in rows)
+    sheet = np.full((len(rows) * (side + gap) + gap, width * (side + gap) + gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            sized = F.interpolate(tile[None].float().cpu(), size=(side, side), mode="nearest-exact")[0]
+            top, left = gap + i * (side + gap), gap + j * (side + gap)
+            sheet[top : top + side, left : left + side] = (sized.clamp(0, 1) * 255).byte().movedim(0, -1).numpy()
+    return Image.fromarray(sheet)
+
+
+class PicturePanel:
+    """At the end of every phase, draws validation images with label, prediction, and every live term's maps.
+
+    One row an image: image, label, probability, then target and student map of each term in the target's PCA colours. The
+    sheet goes to ``<output_dir>/pictures/<epoch>_<phase>.png`` and to TensorBoard. 2D only.
+
+    Args:
+        loader: validation batches with ``image``, ``teacher_image`` and ``label``.
+        output_dir: the run's folder.
+        images: number of rows.
+    """
+
+    def __init__(self, loader: Iterable[Mapping[str, torch.Tensor]], output_dir: str | os.PathLike, images: int = 4) -> None:
+        self.loader = loader
+        self.folder = Path(output_dir)
+        self.images = images
+
+    def attach(self, engine: DistillationTrainer) -> None:
+        """Register with a trainer."""
+        self.trainer = engine
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+
+    def _completed(self, engine: Engine) -> None:
+        phase = self.trainer.plan.ends().get(engine.state.epoch)
+        if phase is None:
+            return
+        sheet = self.draw([term for term in self.trainer.targets.terms if phase.uses(term)])
+        path = self.folder / "pictures" / f"{engine.state.epoch:03d}_{phase.name}.png"
+        with atomic_path(path) as temporary:
+            sheet.save(temporary, format="PNG")
+        with SummaryWriter(log_dir=str(self.folder / "tensorboard")) as writer:
+            writer.add_image("pictures", np.asarray(sheet), engine.state.epoch, dataformats="HWC")
+
+    @torch.no_grad()
+    def draw(self, terms: Sequence[str]) -> Image.Image:
+        """Return the sheet for the student as it is now."""
+        trainer = self.trainer
+        batch = next(iter(self.loader))
+        image, clean = (batch[key][: self.images].to(trainer.state.device) for key in ("image", "teacher_image"))
+        trainer.distiller.eval()
+        logits, mapped = trainer.distiller(image)
+        columns = [clean, batch["label"][: self.images].expand(-1, 3, -1, -1), logits.sigmoid()[:, :1].expand(-1, 3, -1, -1)]
+        if terms:
+            targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})
+            for name in terms:
+                columns += pca_colours(targets[name].float(), mapped[name].float())
+        return panel([[column[i] for column in columns] for i in range(len(clean))])
