@@ -118,3 +118,96 @@ class TeacherTester:
     def test_licence_and_source_are_named(self, teacher: Teacher) -> None:
         assert teacher.licence
         assert teacher.source in teacher.describe()
+
+
+class LossTester:
+    """What holds for every loss that is called as ``loss(input, target)``.
+
+    Subclasses implement `make`. Where the target is a mask and not a feature map, they also overwrite `pair` and
+    `equal`.
+    """
+
+    shape: tuple[int, ...] = (3, 4, 8, 9)
+    detaches = True  # the target is a teacher's: no gradient may reach it
+
+    @abstractmethod
+    def make(self, **changes: object) -> nn.Module:
+        """Build the loss; ``changes`` are constructor arguments (``reduction``)."""
+
+    def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target that differ; the caller has set the seed."""
+        return torch.randn(self.shape), torch.randn(self.shape)
+
+    def equal(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return input and target on which the loss is zero."""
+        target = torch.randn(self.shape)
+        return target.clone(), target
+
+    @pytest.fixture(autouse=True)
+    def _seed(self) -> None:
+        torch.manual_seed(0)
+
+    def test_the_loss_is_zero_where_input_and_target_agree(self) -> None:
+        assert float(self.make()(*self.equal())) == pytest.approx(0, abs=1e-6)
+
+    def test_the_loss_is_above_zero_where_they_differ(self) -> None:
+        value = self.make()(*self.pair())
+        assert value.ndim == 0
+        assert value > 0.01
+
+    def test_the_gradient_agrees_with_finite_differences(self) -> None:
+        # losses compute in float32, which is too coarse for gradcheck: one direction, and steps to match
+        loss = self.make(reduction="sum")
+        student, target = self.pair()
+        gradient = torch.autograd.grad(loss(student.requires_grad_(), target), student)[0]
+        direction = gradient / gradient.norm()
+        with torch.no_grad():
+            ahead, behind = loss(student + 0.01 * direction, target), loss(student - 0.01 * direction, target)
+        assert float(ahead - behind) / 0.02 == pytest.approx(float(gradient.norm()), rel=0.01)
+
+    def test_reductions_agree_with_each_other(self) -> None:
+        pair = self.pair()
+        each = self.make(reduction="none")(*pair)
+        assert each.shape[0] == self.shape[0]
+        torch.testing.assert_close(self.make(reduction="mean")(*pair), each.mean())
+        torch.testing.assert_close(self.make(reduction="sum")(*pair), each.sum())
+
+    def test_an_unknown_reduction_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="median"):
+            self.make(reduction="median")
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_gives_a_finite_float32_loss_and_a_gradient(self, dtype: torch.dtype) -> None:
+        student, target = self.pair()
+        half = student.to(dtype).requires_grad_()
+        value = self.make()(half, target.to(dtype))
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, self.make()(student, target), rtol=0.02, atol=0.01)
+        value.backward()
+        assert half.grad is not None
+        assert bool(half.grad.isfinite().all())
+
+    def test_the_input_receives_a_gradient_and_the_target_none(self) -> None:
+        student, target = (value.requires_grad_() for value in self.pair())
+        self.make()(student, target).backward()
+        assert student.grad is not None
+        assert student.grad.abs().sum() > 0
+        if self.detaches:
+            assert target.grad is None
+
+    @pytest.mark.parametrize("part", [slice(1), slice(None, -1)])
+    @pytest.mark.parametrize("axis", [0, 1, -1])
+    def test_shapes_that_differ_are_refused(self, axis: int, part: slice) -> None:
+        # one channel or one image would broadcast in silence
+        student, target = self.pair()
+        target = target.movedim(axis, 0)[part].movedim(0, axis)
+        if target.shape == student.shape:
+            pytest.skip("this axis has one entry only")
+        with pytest.raises(ValueError, match=r"\(\d.*differ"):
+            self.make()(student, target)
+
+    def test_the_order_of_the_batch_does_not_matter(self) -> None:
+        student, target = self.pair()
+        order = torch.tensor([2, 0, 1])
+        each = self.make(reduction="none")
+        torch.testing.assert_close(each(student[order], target[order]), each(student, target)[order])

@@ -1,6 +1,7 @@
 """What a person asks for in one command: evaluate a student, summarise a run, try the demo."""
 
-from .evaluate import evaluate_set, evaluate_sets, picture_chain, predict_probability
+from .command_line import check_overrides
+from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .summary import summarize
 
-__all__ = ["evaluate_set", "evaluate_sets", "picture_chain", "predict_probability", "summarize"]
+__all__ = ["check_overrides", "evaluate_bundle", "evaluate_set", "evaluate_sets", "predict_probability", "summarize"]

@@ -12,47 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Transposed
+from monai.transforms import Compose
 from torch import nn
 from tqdm import tqdm
 
-from ..data import BinaryMaskd, CheckPaird
 from ..metrics import image_scores, mean_scores
-from ..transforms import IMAGENET_MEAN, IMAGENET_STD, NormalizeImaged, PictureReader, ResizeImaged, SplitTeacherd
-from ..utils import atomic_path, load_state
+from ..utils import atomic_path, load_state, write_json
 
 logger = logging.getLogger(__name__)
 SCORES = ("dice", "iou", "hd95", "empty_mask", "undefined_hd95")
-
-
-def picture_chain(
-    image_size: int | Sequence[int],
-    mask_threshold: float | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> Compose:
-    """Return the loading chain of an evaluation: the image at the student's size, the mask at its own.
-
-    Args:
-        image_size: side or ``(height, width)`` of the student's input.
-        mask_threshold: see `BinaryMaskd`.
-        mean: mean of the student's normalisation.
-        std: deviation of the student's normalisation.
-    """
-    keys = ["image", "label"]
-    return Compose(
-        [
-            LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
-            LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8),
-            EnsureChannelFirstd(keys),
-            Transposed(keys, indices=[0, 2, 1]),
-            CheckPaird(),
-            BinaryMaskd("label", mask_threshold),
-            ResizeImaged("image", image_size),
-            SplitTeacherd(teacher_key=None),
-            NormalizeImaged("image", mean=mean, std=std),
-        ]
-    )
 
 
 @torch.no_grad()
@@ -79,7 +47,7 @@ def evaluate_set(
     Args:
         network: student, one tensor of logits in eval mode; its mode is restored.
         items: dicts with ``image`` and ``label`` paths.
-        chain: loading chain, see `picture_chain`.
+        chain: loading chain, see `monai_difom.data.evaluation_chain`.
         device: where the network is.
         threshold: probability from which a pixel is foreground.
         title: title of the progress bar.
@@ -113,7 +81,7 @@ def evaluate_sets(
     Args:
         network: student.
         sets: name -> items.
-        chain: loading chain, see `picture_chain`.
+        chain: loading chain, see `monai_difom.data.evaluation_chain`.
         device: where to run.
         threshold: probability from which a pixel is foreground.
         output_dir: folder for ``<set>.csv``; None writes nothing.
@@ -147,3 +115,24 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(stream, fieldnames=["image", *SCORES])
         writer.writeheader()
         writer.writerows({key: row[key] for key in ("image", *SCORES)} for row in rows)
+
+
+def evaluate_bundle(
+    network: nn.Module,
+    sets: Mapping[str, Sequence[Mapping[str, str]]],
+    chain: Compose,
+    weights: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    threshold: float = 0.5,
+) -> dict[str, dict[str, float]]:
+    """Score a trained student and write ``evaluation.json`` beside one CSV a test set; see `evaluate_sets`.
+
+    Raises:
+        ValueError: the data set holds no test set.
+    """
+    if not sets:
+        raise ValueError("dataset_dir holds no test set. Allowed: TestDataset/<set>/{images,masks} or TestDB/<set>/{images,masks}.")
+    scores = evaluate_sets(network, sets, chain, device, threshold, output_dir, weights)
+    write_json(Path(output_dir) / "evaluation.json", {"weights": str(weights), "test_sets": scores})
+    return scores

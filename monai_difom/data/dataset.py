@@ -58,8 +58,7 @@ class ViewDataset(Dataset):
     """Items that are loaded once and augmented anew in every epoch.
 
     What an item looks like depends on its index, the epoch and the seed alone: not on the number of
-    workers, nor
-    on what was read before. A run that is resumed sees the images it would have seen.
+    workers, nor on what was read before. A run that is resumed sees the images it would have seen.
 
     Args:
         data: items, usually of `train_validation`.

@@ -126,8 +126,7 @@ def make_polyps(
     """Write a data set of synthetic images in PraNet's layout, for trials and tests (never for a clinic).
 
     Writes ``TrainDataset/{image,mask}`` and ``TestDataset/synthetic/{images,masks}`` as PNG. The same
-    arguments
-    write the same pixels; image number ``n`` does not depend on how many are written.
+    arguments write the same pixels; image number ``n`` does not depend on how many are written.
 
     Args:
         output_dir: folder to write to; it is created.

@@ -147,6 +147,7 @@ class DistillationTrainer(SupervisedTrainer):
             self.distiller.to(memory_format=self.memory_format)
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
+        self._check_first_batch()
         if self.resume is not None:
             self.load_checkpoint(self.resume)
         elif self.distils and not self.targets.fitted:
@@ -156,6 +157,14 @@ class DistillationTrainer(SupervisedTrainer):
             logger.info("The plan's %d epochs are done already; nothing to train.", self.plan.epochs)
             return
         Workflow.run(self)
+
+    @torch.no_grad()
+    def _check_first_batch(self) -> None:
+        """Run the student once, so that a size it cannot take or an empty band is refused before any training."""
+        self.distiller.eval()
+        _, mapped = self.inferer(self._laid_out(next(iter(self.data_loader))["image"][:1]), self.distiller)
+        used = [term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)]
+        self.targets.check_grids({term: mapped[term].shape[2:] for term in used})
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1
@@ -226,7 +235,6 @@ class DistillationTrainer(SupervisedTrainer):
         grids = {name: mapped[name].shape[2:] for name in weights if name != "segmentation"}
         if not grids:
             return {}  # no term needs a teacher: none is run
-        self.targets.check_grids(grids)
         with self.autocast():
             return self.targets(self._laid_out(batch["teacher_image"]), grids)
 

@@ -39,7 +39,7 @@ DISTANCES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:  # noqa: A002 (torch's loss signature)
+def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:  # noqa: A002
     """Refuse maps of different shapes: broadcasting would hide a wrong grid or a missing head."""
     if input.shape != target.shape:
         raise ValueError(
@@ -74,7 +74,10 @@ class FeatureDistillationLoss(_Loss):
     """
 
     def __init__(
-        self, distance: str = "mse", reduction: LossReduction | str = LossReduction.MEAN, detach_target: bool = True
+        self,
+        distance: str = "mse",
+        reduction: LossReduction | str = LossReduction.MEAN,
+        detach_target: bool = True,
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
         self.distance = look_up("distance", distance, DISTANCES)

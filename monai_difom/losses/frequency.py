@@ -15,14 +15,16 @@ class FrequencyDistillationLoss(_Loss):
     r"""Weighted distance of the low and of the high band of two maps (Polyp-DiFoM, arXiv 2512.09307).
 
     .. math::
-        L = w_{low}\, d(F^{-1}[M\, F s],\ F^{-1}[M\, F t]) + w_{high}\, d(F^{-1}[(1-M) F s],\ F^{-1}[(1-M) F t])
+        L = w_{low}\, d(F^{-1}[M\, F s],\ F^{-1}[M\, F t])
+          + w_{high}\, d(F^{-1}[(1-M) F s],\ F^{-1}[(1-M) F t])
 
     with :math:`M` a radial low-pass mask on the student's grid, real transforms, and :math:`d` a
     `FeatureDistillationLoss` distance. The paper writes the band loss as :math:`\lVert L_1 - F^{-1}_{LFC}
     \rVert_2^2` with one latent per band; that is this loss with one weight at zero, applied to that latent.
 
-    By Parseval's theorem, ``mse`` with an ideal mask and equal weights *is* the spatial MSE: a frequency loss says
-    something of its own only where its two weights differ, or where the two bands are read at different taps.
+    By Parseval's theorem, ``mse`` with an ideal mask and equal weights *is* the spatial MSE: a frequency loss
+    says something of its own only where its two weights differ, or where the two bands are read at
+    different taps.
 
     Args:
         cutoff: border between the bands, cycles per pixel of the map, in (0, 0.5].
@@ -54,7 +56,9 @@ class FrequencyDistillationLoss(_Loss):
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
         if low_weight < 0 or high_weight < 0 or low_weight + high_weight == 0:
-            raise ValueError(f"band weights are {low_weight} and {high_weight}; they must be >= 0 and not both 0.")
+            raise ValueError(
+                f"band weights are {low_weight} and {high_weight}; they must be >= 0 and not both 0."
+            )
         self.cutoff, self.transition, self.shape = cutoff, transition, shape
         self.weights = (float(low_weight), float(high_weight))
         self.distance = FeatureDistillationLoss(distance, reduction, detach_target)

@@ -15,11 +15,13 @@ class StructureLoss(_Loss):
         w = 1 + \lambda \lvert \mathrm{avgpool}_{31}(g) - g \rvert, \quad
         L = \frac{\sum w\, \mathrm{bce}}{\sum w} + 1 - \frac{\sum w\, p g + 1}{\sum w\,(p + g - p g) + 1}
 
-    per image and channel, with :math:`g` the mask, :math:`p` the sigmoid of the logits and :math:`\lambda = 5`.
+    per image and channel, with :math:`g` the mask, :math:`p` the sigmoid of the logits and
+    :math:`\lambda = 5`.
 
     Args:
         pixel_weighted_bce: True is what the paper describes. False is what its code computes: there
-            ``reduce='none'`` reads as "reduce", so the BCE is one mean over the batch and the weights cancel out.
+            ``reduce='none'`` reads as "reduce", so the BCE is one mean over the batch and the weights
+            cancel out.
         kernel_size: side of the averaging window in pixels, odd.
         edge_weight: :math:`\lambda`.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` (one value per image and channel).
@@ -49,14 +51,17 @@ class StructureLoss(_Loss):
             raise ValueError(f"logits {tuple(input.shape)} and mask {tuple(target.shape)} differ in shape.")
         pools = {4: F.avg_pool2d, 5: F.avg_pool3d}
         if input.ndim not in pools:
-            raise ValueError(f"StructureLoss takes (B, C, H, W) or (B, C, D, H, W); got {tuple(input.shape)}.")
+            raise ValueError(
+                f"StructureLoss takes (B, C, H, W) or (B, C, D, H, W); got {tuple(input.shape)}."
+            )
         logits, mask = input.float(), target.float()
         # padded zeros are part of the average, as in the paper's code
         smooth = pools[input.ndim](mask, self.kernel_size, stride=1, padding=self.kernel_size // 2)
         weight = 1 + self.edge_weight * (smooth - mask).abs()
         axes = tuple(range(2, input.ndim))
 
-        bce = F.binary_cross_entropy_with_logits(logits, mask, reduction="none" if self.pixel_weighted_bce else "mean")
+        per_pixel = "none" if self.pixel_weighted_bce else "mean"
+        bce = F.binary_cross_entropy_with_logits(logits, mask, reduction=per_pixel)
         weighted_bce = (weight * bce).sum(axes) / weight.sum(axes)
         probability = torch.sigmoid(logits)
         intersection = (probability * mask * weight).sum(axes)

@@ -15,8 +15,8 @@ def image_scores(
 ) -> dict[str, float]:
     """Score one binary prediction against its mask.
 
-    Conventions: an empty prediction of an empty mask is right (Dice and IoU 1, HD95 0). Where only one of the two is
-    empty, Dice and IoU are 0 and HD95, which is not defined, is the diagonal of the image.
+    Conventions: an empty prediction of an empty mask is right (Dice and IoU 1, HD95 0). Where only one of the
+    two is empty, Dice and IoU are 0 and HD95, which is not defined, is the diagonal of the image.
 
     Args:
         prediction: boolean array, ``(H, W)`` or ``(D, H, W)``.
@@ -24,8 +24,8 @@ def image_scores(
         spacing: size of a pixel along each axis (millimetres); HD95 is in pixels without it.
 
     Returns:
-        ``dice`` and ``iou`` in [0, 1], ``hd95`` (95th percentile of the surface distances, the larger of the two
-        directions), ``empty_mask`` and ``undefined_hd95`` (0 or 1).
+        ``dice`` and ``iou`` in [0, 1], ``hd95`` (95th percentile of the surface distances, the larger of the
+        two directions), ``empty_mask`` and ``undefined_hd95`` (0 or 1).
 
     Raises:
         ValueError: the shapes differ.
@@ -33,6 +33,8 @@ def image_scores(
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in size.")
     p, m = prediction.astype(bool), mask.astype(bool)
+    # an array has no truth value, and NIfTI headers give float32
+    steps = None if spacing is None else [float(step) for step in spacing]
     sizes, both = int(p.sum()) + int(m.sum()), int((p & m).sum())
     scores = {
         "dice": 2 * both / sizes if sizes else 1.0,
@@ -43,14 +45,14 @@ def image_scores(
     if p.any() and m.any():
         pair = [torch.from_numpy(array)[None, None] for array in (p, m)]
         distance = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=list(spacing) if spacing else None
+            *pair, include_background=True, percentile=95, spacing=steps
         )
         scores["hd95"] = float(distance)
     elif not sizes:
         scores["hd95"] = 0.0
     else:
-        steps = spacing or [1.0] * m.ndim
-        scores["hd95"] = math.sqrt(sum((n * step) ** 2 for n, step in zip(m.shape, steps, strict=True)))
+        sides = zip(m.shape, steps or [1.0] * m.ndim, strict=True)
+        scores["hd95"] = math.sqrt(sum((n * step) ** 2 for n, step in sides))
         scores["undefined_hd95"] = 1.0
     return scores
 

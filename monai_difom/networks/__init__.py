@@ -1,5 +1,5 @@
 """Students, teachers, and the taps by which both are read."""
 
-from . import nets, teachers
+from . import blocks, nets, teachers
 
-__all__ = ["nets", "teachers"]
+__all__ = ["blocks", "nets", "teachers"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -46,9 +47,19 @@ def _as_map(output: object, path: str) -> torch.Tensor:
     if isinstance(output, (list, tuple)) and output and isinstance(output[-1], torch.Tensor):
         output = output[-1]
     if not isinstance(output, torch.Tensor) or output.ndim < 4:
-        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ValueError(f"module {path!r} gives {found}, not a feature map (B, C, *spatial). Tap another module.")
+        found = type(output).__name__
+        if isinstance(output, torch.Tensor):
+            found = f"a tensor of shape {tuple(output.shape)}"
+        raise ValueError(
+            f"module {path!r} gives {found}, not a feature map (B, C, *spatial). Tap another module."
+        )
     return output
+
+
+def _keep(
+    maps: dict[str, torch.Tensor], name: str, path: str, _module: nn.Module, _args: object, output: object
+) -> None:
+    maps[name] = _as_map(output, path)
 
 
 def read_taps(
@@ -74,23 +85,33 @@ def read_taps(
         for name, tap in taps.items():
             if tap.source is None:
 
-                def keep(_module: nn.Module, _args: object, output: object, name: str = name, path: str = tap.module) -> None:
-                    maps[name] = _as_map(output, path)
-
-                handles.append(get_module(network, tap.module).register_forward_hook(keep))
+                hook = partial(_keep, maps, name, tap.module)
+                handles.append(get_module(network, tap.module).register_forward_hook(hook))
         output = network(image)
     finally:
         for handle in handles:
             handle.remove()
-    for name, tap in taps.items():
-        if tap.source is not None:
-            maps[name] = get_module(network, tap.module)(maps[tap.source])
-    missing = sorted(set(taps) - set(maps))
+    missing = sorted(name for name, tap in taps.items() if tap.source is None and name not in maps)
     if missing:
         raise RuntimeError(
-            f"the modules of the taps {', '.join(missing)} did not run in the forward pass of {type(network).__name__}."
+            f"the modules of the taps {', '.join(missing)} did not run in the forward pass of "
+            f"{type(network).__name__}."
         )
+    for name in taps:
+        _apply_source(network, name, taps, maps)
     return output, maps
+
+
+def _apply_source(
+    network: nn.Module, name: str, taps: Mapping[str, Tap], maps: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Return a tap's map; a tap with a source is computed from it first, whatever the order of the taps."""
+    if name not in maps:
+        tap = taps[name]
+        if tap.source is None or tap.source not in taps:
+            raise ValueError(unknown_name(f"source of tap {name!r}", tap.source, taps))
+        maps[name] = get_module(network, tap.module)(_apply_source(network, tap.source, taps, maps))
+    return maps[name]
 
 
 @torch.no_grad()
@@ -103,12 +124,14 @@ def probe_taps(network: nn.Module, modules: Mapping[str, str], image: torch.Tens
         image: an input that the network takes, ``(B, C, *spatial)``; one batch entry is enough.
     """
     drafts = {name: Tap(module=path, channels=0, stride=0) for name, path in modules.items()}
-    was_training = network.training
+    # each module has a mode of its own: a frozen encoder in eval mode must not wake up
+    training = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         _, maps = read_taps(network, image, drafts)
     finally:
-        network.train(was_training)
+        for module, mode in training:
+            module.training = mode
     return {
         name: Tap(module=modules[name], channels=found.shape[1], stride=image.shape[-1] / found.shape[-1])
         for name, found in maps.items()

@@ -30,8 +30,8 @@ class ConcatFusion(nn.Module):
 class PCAFusion(nn.Module):
     """The leading principal components of the concatenated maps, scaled to unit mean variance.
 
-    Fitted once on training images, then fixed. Components keep their relative variances, so a squared distance counts
-    a component by what it explains.
+    Fitted once on training images, then fixed. Components keep their relative variances, so a squared
+    distance counts a component by what it explains.
 
     Args:
         in_channels: channels of all maps together.
@@ -73,8 +73,9 @@ class PCAFusion(nn.Module):
 class LearnedFusion(nn.Module):
     """The published fusion: a trainable 1x1 convolution with ReLU on the concatenated maps.
 
-    It is kept to reproduce the published behaviour. Trained on the same distance as the student's latents, with nothing
-    that holds it, it and they agree on zero; the collapse monitor reports it. Use `PCAFusion` to train a student.
+    It is kept to reproduce the published behaviour. Trained on the same distance as the student's latents,
+    with nothing that holds it, it and they agree on zero; the collapse monitor reports it. Use `PCAFusion` to
+    train a student.
 
     Args:
         in_channels: channels of all maps together.

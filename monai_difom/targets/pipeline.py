@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,9 @@ Maps = dict[str, torch.Tensor]
 class TargetPipeline(nn.Module):
     """Runs the teachers and turns their maps into one target per term.
 
-    Fitted once, on a stated number of training images; fixed afterwards. Nothing here receives a gradient, except the
-    weights of a ``learned`` fusion. The teachers are no submodules: they are neither trained nor saved.
+    Fitted once, on a stated number of training images; fixed afterwards. Nothing here receives a gradient,
+    except the weights of a ``learned`` fusion. The teachers are no submodules: they are neither trained
+    nor saved.
 
     Args:
         teachers: teacher name -> `Teacher`.
@@ -53,12 +54,17 @@ class TargetPipeline(nn.Module):
         self.terms = {term.name: term for term in terms}
         if len(self.terms) != len(terms):
             raise ValueError(f"two distillation terms share a name: {sorted(term.name for term in terms)}.")
+        if fit_images < 1:
+            raise ValueError(f"fit_images is {fit_images}; the targets are fitted on at least one image.")
         self.map_channels = {
-            f"{name}/{key}": spec.channels for name, teacher in teachers.items() for key, spec in teacher.maps.items()
+            f"{name}/{key}": spec.channels
+            for name, teacher in teachers.items()
+            for key, spec in teacher.maps.items()
         }
         for term in terms:
             if term.source != "fused" and term.source not in self.map_channels:
-                raise ValueError(unknown_name(f"source of term {term.name!r}", term.source, ["fused", *self.map_channels]))
+                options = ["fused", *self.map_channels]
+                raise ValueError(unknown_name(f"source of term {term.name!r}", term.source, options))
         self.fuse_maps = tuple(fuse_maps or self.map_channels)
         for source in self.fuse_maps:
             if source not in self.map_channels:
@@ -68,7 +74,9 @@ class TargetPipeline(nn.Module):
         used = {term.source for term in terms} - {"fused"} | (set(self.fuse_maps) if needs_fusion else set())
         # a ModuleDict key may hold no dot, and a map name may
         self.sources = sorted(used)
-        self.standardizers = nn.ModuleList(PhiStandardizer(self.map_channels[s], standardize) for s in self.sources)
+        self.standardizers = nn.ModuleList(
+            PhiStandardizer(self.map_channels[source], standardize) for source in self.sources
+        )
         width = sum(self.map_channels[source] for source in self.fuse_maps)
         self.fusion = make_fusion(fuse, width, fuse_channels) if needs_fusion else None
         self.register_buffer("fitted", torch.tensor(0))
@@ -91,11 +99,13 @@ class TargetPipeline(nn.Module):
 
     def standardized(self, maps: Maps) -> Maps:
         """Return the standardised maps by source name."""
-        return {s: standardizer(maps[s]) for s, standardizer in zip(self.sources, self.standardizers, strict=True)}
+        pairs = zip(self.sources, self.standardizers, strict=True)
+        return {source: standardizer(maps[source]) for source, standardizer in pairs}
 
     def _stacked(self, standardized: Maps, grid: Sequence[int]) -> torch.Tensor:
         # a map of many channels has no more to say than one of few: each brings the same total variance
-        return torch.cat([resample(standardized[s], grid) / self.map_channels[s] ** 0.5 for s in self.fuse_maps], 1)
+        scaled = (resample(standardized[s], grid) / self.map_channels[s] ** 0.5 for s in self.fuse_maps)
+        return torch.cat(tuple(scaled), 1)
 
     def check_grids(self, grids: Mapping[str, Sequence[int]]) -> None:
         """Refuse grids on which a term's band would be empty."""
@@ -115,7 +125,15 @@ class TargetPipeline(nn.Module):
 
         Returns:
             The report of `report`.
+
+        Raises:
+            ValueError: a map is constant, there are no images, or they come as an iterator, which can be read
+                only once.
         """
+        if isinstance(images, Iterator) and isinstance(self.fusion, PCAFusion):
+            raise ValueError(
+                "the images are read twice, and an iterator can be read only once. Give a list or a loader."
+            )
         statistics = {source: StreamingCovariance(self.map_channels[source]) for source in self.sources}
         count = 0
         for batch in self._first_images(images):
@@ -132,7 +150,8 @@ class TargetPipeline(nn.Module):
             for batch in self._first_images(images):
                 maps = self.standardized(self.teacher_maps(batch))
                 # the grid of the finest map: nothing that a teacher shows is averaged away before the fit
-                grid = max((maps[source].shape[2:] for source in self.fuse_maps), key=lambda size: size.numel())
+                sizes = (maps[source].shape[2:] for source in self.fuse_maps)
+                grid = max(sizes, key=lambda size: size.numel())
                 joint.update(self._stacked(maps, grid))
             self.fusion.fit(joint)
         self.fitted.fill_(count)
@@ -148,7 +167,8 @@ class TargetPipeline(nn.Module):
 
     def report(self) -> dict[str, Any]:
         """Return what was fitted: images, variance of every raw map, variance that a PCA fusion explains."""
-        variance = {s: float(m.variance) for s, m in zip(self.sources, self.standardizers, strict=True)}  # type: ignore[arg-type]
+        pairs = zip(self.sources, self.standardizers, strict=True)
+        variance = {source: float(standardizer.variance) for source, standardizer in pairs}  # type: ignore[arg-type]
         report: dict[str, Any] = {"images": int(self.fitted), "variance": variance}
         if isinstance(self.fusion, PCAFusion):
             report["explained_variance"] = float(self.fusion.explained)
@@ -169,7 +189,9 @@ class TargetPipeline(nn.Module):
             RuntimeError: `fit` was never called.
         """
         if not self.fitted:
-            raise RuntimeError("the targets are not fitted: call fit() with batches of training images first.")
+            raise RuntimeError(
+                "the targets are not fitted: call fit() with batches of training images first."
+            )
         maps = self.teacher_maps(image)
         # the teachers may run in mixed precision; what is made of their maps must not
         with torch.autocast(image.device.type, enabled=False):
@@ -198,10 +220,10 @@ class TargetPipeline(nn.Module):
         """Return teacher name -> signature, for checkpoints."""
         return {name: teacher.signature for name, teacher in self.teachers.items()}
 
-    def to(self, *args: Any, **kwargs: Any) -> TargetPipeline:
-        """Move the fitted parts and the teachers."""
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TargetPipeline:
+        # the teachers move with the fitted parts, by to() and cuda() alike, and when a parent module is moved
         for teacher in self.teachers.values():
-            teacher.to(*args, **kwargs)
-        return super().to(*args, **kwargs)
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
 

@@ -14,8 +14,8 @@ STANDARDIZERS = ("phi_s", "channel", "none")
 class StreamingCovariance:
     """Mean and covariance over all positions of all images, one batch at a time.
 
-    Batches are merged by the parallel update of Chan et al. (1979) in double precision: the result does not depend on
-    how the images were batched beyond rounding.
+    Batches are merged by the parallel update of Chan et al. (1979) in double precision: the result does not
+    depend on how the images were batched beyond rounding.
 
     Args:
         channels: channels of the maps.
@@ -49,9 +49,9 @@ class StreamingCovariance:
 def equal_diagonal_rotation(eigenvalues: torch.Tensor) -> torch.Tensor:
     """Return a rotation Q with every diagonal entry of ``Q diag(eigenvalues) Q^T`` equal to their mean.
 
-    For a power of two it is the normalised Hadamard matrix, as in PHI-S. For other sizes a Hadamard matrix may not
-    exist; the same property is then reached by plane rotations that each put one diagonal entry at the mean
-    (Bendel and Mickey, 1978).
+    For a power of two it is the normalised Hadamard matrix, as in PHI-S. For other sizes a Hadamard matrix
+    may not exist; the same property is then reached by plane rotations that each put one diagonal entry at
+    the mean (Bendel and Mickey, 1978).
 
     Args:
         eigenvalues: ``(C,)``.
@@ -90,8 +90,8 @@ class PhiStandardizer(nn.Module):
 
     ``phi_s`` (Ranzinger et al., arXiv 2410.01680): :math:`y' = \phi^{-1} H U^T (y - \mu)` with
     :math:`\Sigma = U \Lambda U^T` and :math:`\phi = \sqrt{\mathrm{mean}(\lambda_i)}`: one scale for all
-    channels, after a rotation that gives every channel the same variance, so distances within a teacher keep their
-    proportions. ``channel`` divides every channel by its own deviation. ``none`` is the identity.
+    channels, after a rotation that gives every channel the same variance, so distances within a teacher keep
+    their proportions. ``channel`` divides every channel by its own deviation. ``none`` is the identity.
 
     Args:
         channels: channels of the map.

@@ -24,8 +24,8 @@ class DistillationTerm:
         cutoff: border of the bands, cycles per pixel of the student's grid.
         transition: width of the smooth border, cycles per pixel.
         shape: ``"smooth"`` or ``"ideal"`` mask.
-        head: from tap channels to target channels: ``"linear"`` (1x1), ``"conv"`` (3x3), ``"mlp"`` (two 1x1 with
-            GELU) or ``"identity"`` (the channels must agree).
+        head: from tap channels to target channels: ``"linear"`` (1x1), ``"conv"`` (3x3), ``"mlp"`` (two 1x1
+            with GELU) or ``"identity"`` (the channels must agree).
         loss: distance of head output and target, called as ``loss(student, target)``.
     """
 
@@ -37,10 +37,14 @@ class DistillationTerm:
     transition: float = 0.1
     shape: Shape = "smooth"
     head: str = "linear"
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(default_factory=FeatureDistillationLoss)
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(
+        default_factory=FeatureDistillationLoss
+    )
 
     def __post_init__(self) -> None:
         if self.name == "segmentation":
             raise ValueError("a distillation term cannot be named 'segmentation': that is the mask loss.")
         if self.band not in (None, "low", "high"):
-            raise ValueError(f"term {self.name!r}: band is {self.band!r}; allowed are null, 'low' and 'high'.")
+            raise ValueError(
+                f"term {self.name!r}: band is {self.band!r}; allowed are null, 'low' and 'high'."
+            )

@@ -72,8 +72,7 @@ class PictureReader(PILReader):
     be read.
 
     When a reader's ``read`` fails, MONAI goes on to its default readers, which load what `to_rgb` or
-    `to_gray`
-    has refused, unconverted. Here the file is opened in ``get_data``, whose errors MONAI passes on.
+    `to_gray` has refused, unconverted. Here the file is opened in ``get_data``, whose errors MONAI passes on.
 
     Args:
         mode: ``"rgb"`` for images (`to_rgb`), ``"gray"`` for masks (`to_gray`).
@@ -165,8 +164,7 @@ class ResizeImaged(MapTransform, InvertibleTransform):
         keys: keys of ``(C, H, W)`` tensors.
         spatial_size: ``(height, width)``, or one number for a square.
         mode: ``"bilinear"`` or ``"bicubic"`` (antialiased) for images, ``"nearest-exact"`` for masks; one
-            for all
-            keys or one per key.
+            for all keys or one per key.
         allow_missing_keys: do not raise when a key is absent.
 
     Raises:

@@ -107,8 +107,7 @@ class RandPhotometricd(Randomizable, MapTransform):
     """Change the light of RGB images, never their geometry.
 
     Three groups are switched on independently with probability ``prob``: colour (brightness, contrast,
-    saturation,
-    hue, gamma), blur, noise. All keys get the same change.
+    saturation, hue, gamma), blur, noise. All keys get the same change.
 
     Args:
         keys: keys of ``(3, H, W)`` float tensors in [0, 1].

@@ -108,8 +108,7 @@ class RandViewd(Randomizable, MapTransform):
 
     Raises:
         ValueError: no such view, a probability outside [0, 1], keys of different sizes, or images that
-            are not
-            square where every view needs a square.
+            are not square where every view needs a square.
     """
 
     def __init__(

@@ -47,7 +47,9 @@ def radial_low_pass(
     if shape not in ("smooth", "ideal"):
         raise ValueError(f"mask shape is {shape!r}; allowed are 'smooth' and 'ideal'.")
     if shape == "smooth" and transition <= 0:
-        raise ValueError(f"transition is {transition}; it must be above 0 (use shape='ideal' for a hard mask).")
+        raise ValueError(
+            f"transition is {transition}; it must be above 0 (use shape='ideal' for a hard mask)."
+        )
     radius = _radial_frequency(size, device)
     if shape == "ideal":
         return (radius <= cutoff).to(radius.dtype)
@@ -75,9 +77,9 @@ def check_bands(size: Sequence[int], cutoff: float, transition: float = 0.1, sha
     high = bool((gain <= 0.5).any())
     if not (low and high):
         raise ValueError(
-            f"the {'high' if low else 'low'} band is empty on a {'x'.join(map(str, size))} grid with cutoff {cutoff} "
-            f"cycles per pixel: its frequencies run from {lowest:.3f} to {highest:.3f}. Choose a cutoff between them, "
-            "a larger image, or a tap with a smaller stride."
+            f"the {'high' if low else 'low'} band is empty on a {'x'.join(map(str, size))} grid with cutoff "
+            f"{cutoff} cycles per pixel: its frequencies run from {lowest:.3f} to {highest:.3f}. Choose a "
+            "cutoff between them, a larger image, or a tap with a smaller stride."
         )
 
 
@@ -104,7 +106,9 @@ def split_bands(
     return low.to(maps.dtype), (full - low).to(maps.dtype)
 
 
-def band_energy(maps: torch.Tensor, cutoff: float, transition: float = 0.1, shape: Shape = "smooth") -> dict[str, float]:
+def band_energy(
+    maps: torch.Tensor, cutoff: float, transition: float = 0.1, shape: Shape = "smooth"
+) -> dict[str, float]:
     """Return the share of the variance of ``maps`` in each band: ``{"low": ..., "high": ...}``.
 
     The spatial mean of every channel is left out first. With a smooth mask the two shares need not add up to

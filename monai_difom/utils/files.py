@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place only when the block succeeds."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    # not tempfile: its files are readable by their owner only, and stay so under their final name
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         with open(temporary, "rb") as written:
@@ -57,7 +58,9 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"no weight file at {file}. Give the path of a .safetensors, .pt or .pth file.")
+        raise FileNotFoundError(
+            f"no weight file at {file}. Give the path of a .safetensors, .pt or .pth file."
+        )
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -65,16 +68,27 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
             return load_file(str(file), device=str(map_location))
         except Exception as error:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from error
+    with open(file, "rb") as stream:
+        head = stream.read(40)
+    # a zip archive, or a pickle of protocol 2 and later: torch.save writes nothing else
+    if not head.startswith((b"PK", b"\x80")):
+        raise ValueError(
+            f"{file} is not a readable weight file: it begins with {head!r}. An empty file, an HTML page "
+            "or a Git LFS pointer often stands where a download failed: get the file again."
+        )
     try:
         return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
-            f"{file} is refused: it holds pickled Python objects besides tensors, which could run code ({reason}) "
+            f"{file} is refused: it holds pickled Python objects besides tensors, which could run code"
+            f"{f' ({named[1]})' if named else ''}. "
             "Save the plain state dict (torch.save(model.state_dict(), ...)) or a .safetensors file from it."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{file} is not a readable weight file: {str(error).splitlines()[0]}") from error
+    # a damaged pickle makes the reader fail in any way at all
+    except Exception as error:
+        reason = (str(error).splitlines() or ["it ends too early"])[0]
+        raise ValueError(f"{file} is not a readable weight file: {type(error).__name__}: {reason}") from error
 
 
 def file_digest(path: str | os.PathLike) -> str:

@@ -4,10 +4,9 @@ import torch
 from monai.transforms import Compose, RandFlipd
 from torch.utils.data import DataLoader
 
-from monai_difom.data import EpochSampler, ViewDataset, make_polyps, training_pairs
+from monai_difom.data import EpochSampler, ViewDataset, loading_chain, make_polyps, training_pairs
 from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
 
-from .chain import loading_chain
 
 
 @pytest.fixture(scope="module")

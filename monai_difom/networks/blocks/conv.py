@@ -68,4 +68,17 @@ def check_input_size(spatial: Sequence[int], divisor: int, name: str) -> None:
     upper = "x".join(str(-(-int(side) // divisor) * divisor) for side in spatial)
     found = "x".join(str(int(side)) for side in spatial)
     nearest = lower if lower == upper else f"{lower} or {upper}"
-    raise ValueError(f"{name} cannot take a {found} image: every side must be a multiple of {divisor}. Nearest: {nearest}.")
+    raise ValueError(
+        f"{name} cannot take a {found} image: every side must be a multiple of {divisor}. Nearest: {nearest}."
+    )
+
+
+def check_network_input(network: nn.Module, image_size: int | Sequence[int]) -> None:
+    """Refuse an image size that a student cannot take, before anything is loaded or trained.
+
+    Args:
+        network: student; one without a ``divisor`` takes any size as far as is known here.
+        image_size: side, or ``(height, width)``.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    check_input_size(sides, int(getattr(network, "divisor", 1)), type(network).__name__)

@@ -1,7 +1,8 @@
 """The two latents L1 and L2 of Polyp-DiFoM, beside or inside the student.
 
-In the paper's figure they stand in series between encoder and decoder; in its notebook they are side heads that
-nothing reads. Both are here, and `none` for what turned out to be enough: heads of the distiller on the encoder.
+In the paper's figure they stand in series between encoder and decoder; in its notebook they are side heads
+that nothing reads. Both are here, and `none` for what turned out to be enough: heads of the distiller on the
+encoder.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ LatentMode = Literal["none", "side", "inline"]
 class SideLatents(nn.Module):
     """L1 = ReLU(conv1x1(bottleneck)), L2 = conv1x1(L1), as in the published notebook.
 
-    The student's own path passes by them unchanged: they are read through taps with a source, and are dropped at
-    export.
+    The student's own path passes by them unchanged: they are read through taps with a source, and are dropped
+    at export.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, channels: int) -> None:

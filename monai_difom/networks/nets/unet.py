@@ -37,13 +37,14 @@ class DifomUNet(nn.Module):
         norm: MONAI norm.
         bias: bias of the convolutions.
         dropout: channel dropout in every block.
-        latents: ``"none"``; ``"side"``, heads L1 and L2 that are dropped at export; or ``"inline"``, encoder -> L1 ->
-            L2 -> decoder, residual, with gates that start at zero.
+        latents: ``"none"``; ``"side"``, heads L1 and L2 that are dropped at export; or ``"inline"``,
+            encoder -> L1 -> L2 -> decoder, residual, with gates that start at zero.
         latent_channels: channels of L1 and L2.
 
     Attributes:
         taps: tap name -> `Tap`. Encoder levels are ``stride1``, ``stride2``, ... with the deepest named
-            ``bottleneck``; decoder levels are ``decoder_stride1``, ...; then ``L1`` and ``L2`` where there are latents.
+            ``bottleneck``; decoder levels are ``decoder_stride1``, ...; then ``L1`` and ``L2`` where there
+            are latents.
         training_only: name prefixes of parameters that the exported network does not have.
 
     Raises:

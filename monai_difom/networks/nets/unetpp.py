@@ -19,9 +19,9 @@ from .unet import latent_taps
 class DifomUNetPlusPlus(nn.Module):
     """U-Net++ (Zhou et al., DLMIA 2018) with named taps and optional latents.
 
-    Node ``x{i}_{j}`` stands at level ``i`` (stride ``2**i``); ``x{i}_0`` are the encoder, the others take all earlier
-    nodes of their level and the upsampled node below. The defaults equal the published Polyp-DiFoM student: widths
-    32 to 512, convolutions with bias, upsampling with aligned corners.
+    Node ``x{i}_{j}`` stands at level ``i`` (stride ``2**i``); ``x{i}_0`` are the encoder, the others take all
+    earlier nodes of their level and the upsampled node below. The defaults equal the published Polyp-DiFoM
+    student: widths 32 to 512, convolutions with bias, upsampling with aligned corners.
 
     Args:
         spatial_dims: 2 or 3.
@@ -37,8 +37,8 @@ class DifomUNetPlusPlus(nn.Module):
         align_corners: corner alignment of the upsampling; True in the published code.
 
     Attributes:
-        taps: encoder ``stride1`` ... ``bottleneck``, decoder ``decoder_stride1`` ... (the last node of each level),
-            and ``L1``, ``L2`` where there are latents.
+        taps: encoder ``stride1`` ... ``bottleneck``, decoder ``decoder_stride1`` ... (the last node of each
+            level), and ``L1``, ``L2`` where there are latents.
         training_only: name prefixes of parameters that the exported network does not have.
 
     Raises:
@@ -108,7 +108,7 @@ class DifomUNetPlusPlus(nn.Module):
         for column in self.decoder:
             # every node of a column reads only the column before it at the level below
             below = [row[-1] for row in rows]
-            for i, node in enumerate(column):
+            for i, node in enumerate(column):  # type: ignore[arg-type, var-annotated]
                 up = upsample_like(below[i + 1], rows[i][0], self.align_corners)
                 rows[i].append(node(torch.cat(rows[i] + [up], 1)))
         return self.head(rows[0][-1])
@@ -145,8 +145,8 @@ def load_published_unetpp(
     """Load a checkpoint of the published Polyp-DiFoM U-Net++ (2F or 3F) into a network of the same widths.
 
     Args:
-        network: default widths; ``latents="side"`` takes the published latents too, ``"none"`` leaves them out (they
-            are not on the published path from image to mask).
+        network: default widths; ``latents="side"`` takes the published latents too, ``"none"`` leaves them
+            out (they are not on the published path from image to mask).
         checkpoint: file, or its state dict.
 
     Returns:
@@ -173,8 +173,9 @@ def load_published_unetpp(
     missing = sorted(set(own) - set(mapped))
     if strangers or missing:
         raise ValueError(
-            f"this is no published U-Net++ checkpoint for a network of these widths: {len(strangers)} keys have no place "
-            f"({', '.join(strangers[:3]) or 'none'}), {len(missing)} parameters have no key ({', '.join(missing[:3]) or 'none'})."
+            "this is no published U-Net++ checkpoint for a network of these widths: "
+            f"{len(strangers)} keys have no place ({', '.join(strangers[:3]) or 'none'}), "
+            f"{len(missing)} parameters have no key ({', '.join(missing[:3]) or 'none'})."
         )
     network.load_state_dict(mapped)
     return network

@@ -1,0 +1,72 @@
+"""``python -m monai_difom <verb>``: what a bundle command cannot say in one line.
+
+Nothing heavy is imported until a verb runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from . import __version__
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of images, first weights and training (default: %(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few images and epochs, to see that everything runs")
+
+
+# verb -> what it does, its arguments, and the function "module:name" that gets them by name and returns the exit code
+VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "demo": ("distil a small student on synthetic polyps and show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m monai_difom",
+        description="Distil vision foundation models into light segmentation networks. Training itself is a bundle command: "
+        "python -m monai.bundle run training --config_file bundles/polyp_difom/configs/train.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"monai_difom {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    for name, (summary, add_arguments, target) in VERBS.items():
+        child = verbs.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
+        add_arguments(child)
+        child.set_defaults(target=target)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: command line without the program; that of the process when None.
+
+    Returns:
+        The exit code: 0, or 130 after Ctrl-C.
+    """
+    options = vars(make_parser().parse_args(arguments))
+    verb, target = options.pop("verb"), options.pop("target")
+    module, name = target.split(":")
+    try:
+        return int(getattr(import_module(module), name)(**options) or 0)
+    except KeyboardInterrupt as interrupt:
+        # a verb that can say what is kept says it in the exception
+        print(f"\nInterrupted: {verb} stopped. {interrupt}".rstrip(), file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The transform chains of the polyp bundle, for use without a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Transposed
+
+from ..transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NormalizeImaged,
+    PictureReader,
+    RandPhotometricd,
+    RandViewd,
+    ResizeImaged,
+    SplitTeacherd,
+)
+from .checks import BinaryMaskd, CheckPaird
+
+PAIR: tuple[Hashable, ...] = ("image", "label")
+
+
+def _picture_pair(mask_threshold: float | None) -> list:
+    """Load an RGB picture and its binary mask, upright, and refuse pairs that do not fit."""
+    return [
+        LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
+        LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8),
+        EnsureChannelFirstd(PAIR),
+        # MONAI reads pictures on their side; pretrained teachers want them upright
+        Transposed(PAIR, indices=[0, 2, 1]),
+        CheckPaird(),
+        BinaryMaskd("label", mask_threshold),
+    ]
+
+
+def loading_chain(image_size: int | Sequence[int], mask_threshold: float | None = None) -> Compose:
+    """Return the deterministic chain of training: picture and mask at the student's size, 8-bit, ready to cache.
+
+    Args:
+        image_size: side or ``(height, width)``.
+        mask_threshold: grey value from which a mask pixel is foreground; None refuses grey masks.
+    """
+    resize = ResizeImaged(PAIR, image_size, mode=["bilinear", "nearest-exact"])
+    return Compose([*_picture_pair(mask_threshold), resize, EnsureTyped(PAIR, track_meta=False)])
+
+
+def training_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Compose:
+    """Return the random chain: one dihedral view for all, then light changes that the teachers do not see.
+
+    Args:
+        mean: mean of the student's normalisation.
+        std: deviation of the student's normalisation.
+    """
+    light = RandPhotometricd("image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2)
+    return Compose([RandViewd(PAIR), SplitTeacherd(), light, NormalizeImaged("image", mean=mean, std=std)])
+
+
+def plain_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Compose:
+    """Return what validation runs in place of `training_augmentation`: nothing random."""
+    return Compose([SplitTeacherd(), NormalizeImaged("image", mean=mean, std=std)])
+
+
+def evaluation_chain(
+    image_size: int | Sequence[int],
+    mask_threshold: float | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Compose:
+    """Return the chain of an evaluation: the picture at the student's size, the mask at its own.
+
+    Args:
+        image_size: side or ``(height, width)`` of the student's input.
+        mask_threshold: see `loading_chain`.
+        mean: mean of the student's normalisation.
+        std: deviation of the student's normalisation.
+    """
+    prepare = [
+        ResizeImaged("image", image_size),
+        SplitTeacherd(teacher_key=None),
+        NormalizeImaged("image", mean=mean, std=std),
+    ]
+    return Compose([*_picture_pair(mask_threshold), *prepare])

@@ -1,0 +1,298 @@
+"""The polyp bundle as its user runs it, on synthetic polyps and a random teacher of the real class."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from PIL import Image
+from safetensors.torch import save_file
+
+from monai_difom.data import make_polyps
+from monai_difom.networks.nets import DifomUNet
+from monai_difom.utils import load_state
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundles" / "polyp_difom"
+CONFIGS = BUNDLE / "configs"
+FEATURES = [4, 6, 8, 8, 8]
+TRAIN = [str(CONFIGS / "train.yaml"), str(ROOT / "configs" / "teachers" / "imagenet_local.yaml")]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "polyp"
+    make_polyps(folder, train=16, test=5, size=72, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
+    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.safetensors"
+    save_file(network.state_dict(), str(file))
+    return file
+
+
+def options(data: Path, teacher: Path, out: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "bundle_root": str(BUNDLE),
+        "dataset_dir": str(data),
+        "teacher_weights": str(teacher),
+        "output_dir": str(out),
+        "ckpt_dir": str(out / "models"),
+        "image_size": 64,
+        "batch_size": 4,
+        "epochs": [1, 1, 1],
+        "progress": False,
+        "device": "cpu",
+        "network_def#features": FEATURES,
+        **more,
+    }
+
+
+def workflow(files: list[str], **override: Any) -> ConfigWorkflow:
+    return ConfigWorkflow(
+        files,
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=str(CONFIGS / "logging.conf"),
+        workflow_type=override.pop("workflow_type", "train"),
+        run_id=override.pop("run_id", "run"),
+        **override,
+    )
+
+
+def command(run_id: str, files: list[str], **override: Any) -> list[str]:
+    words = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
+    for key, value in override.items():
+        words += [f"--{key}", str(value)]
+    return words
+
+
+def call(words: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the command that the README shows, in its own process."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    done = call(command("training", TRAIN, **options(data, teacher, out, limit=12)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_training_leaves_a_plain_student_and_a_summary(trained: Path) -> None:
+    DifomUNet(2, 3, 1, FEATURES).load_state_dict(load_state(trained / "models" / "model.pt"))
+    summary = json.loads((trained / "summary.json").read_text())
+    scores = summary["test_sets"]["synthetic"]
+    assert scores["n"] == 5
+    assert 0 <= scores["iou"] <= scores["dice"] <= 1
+    assert scores["hd95"] >= 0
+    assert [phase["name"] for phase in summary["phases"]] == ["align", "distil", "refine"]
+    assert summary["phases"][0]["weights"] == {"segmentation": 1.0, "bottleneck": 1.5, "stride8": 1.5}
+    for result in summary["collapse"].values():
+        assert {"r2", "target_variance", "effective_rank", "collapsed"} <= set(result)
+        assert not result["collapsed"]
+    assert summary["teachers"]["imagenet"]["licence"]
+    assert (trained / "pictures" / "001_align.png").is_file()
+    assert len((trained / "synthetic.csv").read_text().splitlines()) == 6
+
+
+def test_evaluating_finds_the_scores_of_the_training(trained: Path, data: Path, tmp_path: Path) -> None:
+    flow = workflow(
+        [str(CONFIGS / "evaluate.yaml")],
+        workflow_type="eval",
+        run_id="evaluating",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(data),
+        ckpt_dir=str(trained / "models"),
+        output_dir=str(tmp_path),
+        image_size=64,
+        **{"network_def#features": FEATURES},
+    )
+    flow.initialize()
+    flow.run()
+    found = json.loads((tmp_path / "evaluation.json").read_text())["test_sets"]
+    expected = json.loads((trained / "summary.json").read_text())["test_sets"]
+    for key, value in expected["synthetic"].items():
+        assert found["synthetic"][key] == pytest.approx(value, abs=1e-6)
+
+
+def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(images / "wide.png")
+    flow = workflow(
+        [str(CONFIGS / "inference.yaml")],
+        workflow_type="infer",
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(images),
+        ckpt_dir=str(trained / "models"),
+        output_dir=str(tmp_path / "masks"),
+        image_size=64,
+        **{"network_def#features": FEATURES},
+    )
+    flow.initialize()
+    assert flow.check_properties() == []
+    # a student that marks what is bright in its upright input, so that the way back is visible
+    picture = np.zeros((50, 70, 3), np.uint8)
+    picture[:20, 40:] = 255
+    Image.fromarray(picture).save(images / "wide.png")
+    flow.evaluator.network = _Bright()
+    flow.run()
+    with Image.open(tmp_path / "masks" / "wide_mask.png") as mask:
+        found = np.asarray(mask)
+    assert found.shape == (50, 70)
+    assert found.dtype == np.uint8
+    assert set(np.unique(found)) == {0, 1}
+    assert (found == (picture[..., 0] > 127)).mean() > 0.97
+
+
+class _Bright(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean(1, keepdim=True) * 10
+
+
+def test_the_zoo_finds_every_property_of_the_training(data: Path, teacher: Path, tmp_path: Path) -> None:
+    flow = workflow(TRAIN, **options(data, teacher, tmp_path))
+    flow.initialize()
+    assert flow.check_properties() == []
+
+
+def test_the_training_file_runs_alone(data: Path, teacher: Path, tmp_path: Path) -> None:
+    flow = workflow(TRAIN[:1], **options(data, teacher, tmp_path, epochs=[0, 0, 1]))
+    flow.initialize()
+    assert flow.check_properties() == []
+
+
+def test_the_zoo_verifies_metadata_shapes_and_export(trained: Path, tmp_path: Path) -> None:
+    meta, config = str(CONFIGS / "metadata.json"), str(CONFIGS / "inference.yaml")
+    features = {"network_def#features": FEATURES}
+    verify_net_in_out("network_def", meta_file=meta, config_file=config)
+    target = tmp_path / "model.ts"
+    weights = str(trained / "models" / "model.pt")
+    ckpt_export("network_def", filepath=str(target), ckpt_file=weights, meta_file=meta, config_file=config, **features)
+    student = DifomUNet(2, 3, 1, FEATURES).eval()
+    student.load_state_dict(load_state(weights))
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(torch.jit.load(target)(image), student(image))
+
+
+def test_the_metadata_follow_the_zoo_schema(tmp_path: Path, shared_data: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_bytes((shared_data.parent / "schema" / "meta_schema_20240725.json").read_bytes())
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+    meta = json.loads((CONFIGS / "metadata.json").read_text())
+    assert meta["changelog"][meta["version"]]
+
+
+def test_the_first_weights_depend_on_the_seed_alone(data: Path, teacher: Path, tmp_path: Path) -> None:
+    arms = {"default": TRAIN, "undistilled": [*TRAIN, str(ROOT / "configs/phases/undistilled.yaml")]}
+    first = {}
+    for name, files in arms.items():
+        flow = workflow(files, **options(data, teacher, tmp_path))
+        flow.initialize()
+        first[name] = {k: v.clone() for k, v in flow.trainer.network.state_dict().items()}
+    assert all(torch.equal(first["default"][key], first["undistilled"][key]) for key in first["default"])
+
+
+def test_the_published_recipe_runs_and_leaves_a_student_without_latents(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    files = [*TRAIN, str(ROOT / "configs/phases/paper.yaml")]
+    flow = workflow(files, **options(data, teacher, tmp_path, image_size=128))
+    flow.initialize()
+    flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["collapse"]) == {"low", "high"}
+    DifomUNet(2, 3, 1, FEATURES).load_state_dict(load_state(tmp_path / "models" / "model.pt"))
+
+
+def test_a_killed_run_that_is_resumed_has_the_weights_of_one_that_was_not(
+    trained: Path, data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    given = options(data, teacher, tmp_path, limit=12)
+    process = subprocess.Popen(
+        command("training", TRAIN, **given),
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    last = tmp_path / "models" / "last.pt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.exists()
+    done = call(command("training", TRAIN, **given, resume=last))
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, found = (load_state(folder / "models" / "last.pt")["distiller"] for folder in (trained, tmp_path))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    expected, found = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path))
+    assert expected["test_sets"] == found["test_sets"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"imagesize": 64}, "unknown option of this bundle 'imagesize'. Did you mean 'image_size'"),
+        ({"image_size": 42}, "cannot take a 42x42 image"),
+        ({"epochs": [1, 1]}, "one for each phase: align, distil, refine"),
+        ({"dataset_dir": "nowhere"}, "nowhere"),
+        ({"phases#0#weights": {"segmentation": 1, "botleneck": 1}}, "Did you mean 'bottleneck'"),
+        ({"teacher_weights": "absent.safetensors"}, "absent.safetensors"),
+    ],
+)
+def test_bad_options_are_named_with_what_is_allowed(
+    change: dict, message: str, data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    given = {**options(data, teacher, tmp_path), **change}
+    done = call(command("training", TRAIN, **given))
+    assert done.returncode != 0
+    assert message in done.stderr + done.stdout
+
+
+def test_check_data_names_a_truncated_image_before_training_starts(teacher: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    make_polyps(folder, train=8, test=1, size=48)
+    victim = sorted((folder / "TrainDataset" / "image").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:400])
+    flow = workflow(TRAIN, **options(folder, teacher, tmp_path, check_data=True))
+    with pytest.raises(Exception, match="Failed to evaluate") as caught:
+        flow.initialize()
+    root: BaseException = caught.value
+    while root.__cause__ is not None:
+        root = root.__cause__
+    assert victim.name in str(root)
+
+
+@pytest.mark.real_data
+def test_real_polyps_and_the_real_teacher_train_to_the_end(shared_data: Path, tmp_path: Path) -> None:
+    weights = shared_data.parent / "weights" / "mobilenetv2_100_same_imagenet.safetensors"
+    if not weights.is_file():
+        pytest.skip(f"no teacher at {weights}")
+    given = options(shared_data / "polyp", weights, tmp_path, limit=16, image_size=96, cache_rate=0.0)
+    flow = workflow(TRAIN, **{k: v for k, v in given.items() if k != "network_def#features"})
+    flow.initialize()
+    flow.run()
+    sets = json.loads((tmp_path / "summary.json").read_text())["test_sets"]
+    assert {name: scores["n"] for name, scores in sets.items()} == {"Kvasir": 100, "CVC-ClinicDB": 62}

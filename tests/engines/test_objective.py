@@ -1,0 +1,55 @@
+"""The objective."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.losses import DiceCELoss
+
+from monai_difom.engines import Objective
+from monai_difom.targets import DistillationTerm
+
+TERMS = {"low": DistillationTerm("low", tap="bottleneck")}
+
+
+def parts() -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    logits, student = torch.randn(2, 1, 8, 8, requires_grad=True), torch.randn(2, 4, 4, 4, requires_grad=True)
+    return logits, torch.randint(0, 2, (2, 1, 8, 8)).float(), student, torch.randn(2, 4, 4, 4, requires_grad=True)
+
+
+def test_the_total_is_the_weighted_sum_of_its_named_terms() -> None:
+    logits, label, student, target = parts()
+    scored = Objective(DiceCELoss(sigmoid=True))(
+        logits, label, {"low": student}, {"low": target}, TERMS, {"segmentation": 0.5, "low": 2.0}
+    )
+    assert scored.weights == {"segmentation": 0.5, "low": 2.0}
+    expected = 0.5 * scored.terms["segmentation"] + 2.0 * scored.terms["low"]
+    torch.testing.assert_close(scored.total.detach(), expected)
+
+
+def test_teacher_side_numbers_receive_no_gradient() -> None:
+    logits, label, student, target = parts()
+    Objective(DiceCELoss(sigmoid=True))(logits, label, {"low": student}, {"low": target}, TERMS, {"low": 1.0}).total.backward()
+    assert target.grad is None
+    assert student.grad is not None
+
+
+def test_a_step_without_any_term_still_has_a_gradient_of_zero() -> None:
+    logits, label, _, _ = parts()
+    scored = Objective(DiceCELoss(sigmoid=True))(logits, label, {}, {}, TERMS, {})
+    scored.total.backward()
+    assert float(scored.total) == 0
+    assert not logits.grad.any()
+
+
+def test_a_term_that_is_not_finite_is_named() -> None:
+    logits, label, student, target = parts()
+    with pytest.raises(FloatingPointError, match="loss term 'low' is nan"):
+        Objective(DiceCELoss(sigmoid=True))(logits, label, {"low": student * torch.nan}, {"low": target}, TERMS, {"low": 1.0})
+
+
+def test_a_mask_loss_without_a_mask_is_refused() -> None:
+    logits, _, _, _ = parts()
+    with pytest.raises(ValueError, match="no label"):
+        Objective(DiceCELoss(sigmoid=True))(logits, None, {}, {}, TERMS, {"segmentation": 1.0})
