@@ -15,18 +15,18 @@ from . import __version__
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
+    folder = Path("runs/demo")
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/demo"), metavar="DIR", help="folder to write to (default: %(default)s)"
+        "--output", type=Path, default=folder, metavar="DIR", help=f"where to write ({folder})"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of images, first weights and training (default: %(default)s)"
-    )
-    parser.add_argument("--quick", action="store_true", help="a few images and epochs, to see that everything runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of images, first weights and training (0)")
+    parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
-# verb -> what it does, its arguments, and the function "module:name" that gets them by name and returns the exit code
+# verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
+# the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
-    "demo": ("distil a small student on synthetic polyps and show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
 }
 
 
@@ -34,8 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="python -m monai_difom",
-        description="Distil vision foundation models into light segmentation networks. Training itself is a bundle command: "
-        "python -m monai.bundle run training --config_file bundles/polyp_difom/configs/train.yaml",
+        description="Distil vision foundation models into light segmentation networks.",
+        epilog="Training is a bundle command: python -m monai.bundle run training; see the head of "
+        "bundles/polyp_difom/configs/train.yaml.",
     )
     parser.add_argument("--version", action="version", version=f"monai_difom {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)

@@ -8,10 +8,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
+import monai.networks.nets
 import pytest
 import torch
 from torch import nn
 
+from monai_difom.engines.distiller import network_state
+from monai_difom.networks.taps import get_module, read_taps
 from monai_difom.networks.teachers import Teacher
 
 
@@ -123,8 +126,8 @@ class TeacherTester:
 class LossTester:
     """What holds for every loss that is called as ``loss(input, target)``.
 
-    Subclasses implement `make`. Where the target is a mask and not a feature map, they also overwrite `pair` and
-    `equal`.
+    Subclasses implement `make`. Where the target is a mask and not a feature map, they also overwrite `pair`
+    and `equal`.
     """
 
     shape: tuple[int, ...] = (3, 4, 8, 9)
@@ -211,3 +214,166 @@ class LossTester:
         order = torch.tensor([2, 0, 1])
         each = self.make(reduction="none")
         torch.testing.assert_close(each(student[order], target[order]), each(student, target)[order])
+
+
+class StudentTester:
+    """What holds for every student.
+
+    Subclasses implement `make` and set the attributes below.
+    """
+
+    spatial_dims = 2
+    latents = "none"
+    image_size: tuple[int, ...] = (32, 48)  # works, and is not square
+    wrong_size: tuple[int, ...] = (36, 48)
+    nearest = "32x48 or 48x48"
+    exports_to_onnx = False  # seconds each: one configuration per student is enough
+
+    @abstractmethod
+    def make(self, **changes: object) -> nn.Module:
+        """Build a small student of 3 input and 2 output channels; ``changes`` are constructor arguments."""
+
+    def build(self, **changes: object) -> nn.Module:
+        """Build the student with random norm statistics: fresh ones would hide a norm that is left out."""
+        torch.manual_seed(0)
+        student = self.make(**{"spatial_dims": self.spatial_dims, "latents": self.latents, **changes})
+        for name, buffer in student.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand_like(buffer) + (0.5 if name.endswith("var") else -0.5))
+        return student
+
+    @pytest.fixture
+    def student(self) -> nn.Module:
+        return self.build()
+
+    @pytest.fixture
+    def image(self) -> torch.Tensor:
+        return torch.rand(2, 3, *self.image_size, generator=torch.Generator().manual_seed(1))
+
+    def test_the_name_is_not_one_that_monai_would_prefer(self, student: nn.Module) -> None:
+        assert not hasattr(monai.networks.nets, type(student).__name__)
+
+    @torch.no_grad()
+    def test_in_eval_mode_there_is_one_tensor_of_logits_at_the_size_of_the_image(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        logits = student.eval()(image)
+        assert isinstance(logits, torch.Tensor)
+        assert logits.shape == (2, 2, *self.image_size)
+        assert logits.std() > 0
+        student.head.bias.add_(10)  # logits, not probabilities: nothing squashes them
+        torch.testing.assert_close(student(image), logits + 10)
+
+    def test_a_gradient_reaches_every_parameter_that_is_deployed(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        with torch.no_grad():  # gates that start at zero let nothing through
+            for parameter in student.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+        student.train()(image).pow(2).sum().backward()
+        for name, parameter in student.named_parameters():
+            if name.startswith(tuple(student.training_only) or "none at all"):
+                assert parameter.grad is None, name
+            else:
+                assert parameter.grad is not None, name
+                # a bias in front of a norm has no effect, and so no gradient but rounding
+                assert parameter.ndim == 1 or parameter.grad.abs().max() > 0, name
+
+    def test_a_gradient_from_every_tap_reaches_the_first_layer(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        _, maps = read_taps(student, image, student.taps)
+        first = next(student.parameters())
+        for name, found in maps.items():
+            (gradient,) = torch.autograd.grad(found.pow(2).sum(), first, retain_graph=True)
+            assert gradient.abs().max() > 0, name
+
+    @torch.no_grad()
+    def test_declared_taps_are_what_comes_out(self, student: nn.Module, image: torch.Tensor) -> None:
+        output, maps = read_taps(student.eval(), image, student.taps)
+        assert torch.equal(output, student(image))
+        assert "bottleneck" in maps
+        assert ("L1" in maps, "L2" in maps) == ((self.latents != "none",) * 2)
+        for name, tap in student.taps.items():
+            grid = tuple(side / tap.stride for side in self.image_size)
+            assert maps[name].shape == (2, tap.channels, *grid), name
+
+    def test_a_size_that_cannot_work_is_refused_with_the_nearest(self, student: nn.Module) -> None:
+        found = "x".join(map(str, self.wrong_size))
+        with pytest.raises(ValueError, match=rf"cannot take a {found} image: .* Nearest: {self.nearest}\."):
+            student(torch.rand(1, 3, *self.wrong_size))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"spatial_dims": 1}, "allowed are 2 and 3"),
+            ({"features": (8,)}, "at least two levels"),
+            ({"latents": "outline"}, "allowed are 'none', 'side' and 'inline'"),
+        ],
+    )
+    def test_what_makes_no_student_is_refused(self, changes: dict, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            self.build(**changes)
+
+    @torch.no_grad()
+    def test_the_state_dict_brings_the_student_back(
+        self, student: nn.Module, image: torch.Tensor, tmp_path: Path
+    ) -> None:
+        torch.save(student.state_dict(), tmp_path / "student.pt")
+        other = self.make(spatial_dims=self.spatial_dims, latents=self.latents)
+        other.load_state_dict(torch.load(tmp_path / "student.pt", weights_only=True), strict=True)
+        assert torch.equal(other.eval()(image), student.eval()(image))
+
+    @torch.no_grad()
+    def test_torchscript_computes_the_same(self, student: nn.Module, image: torch.Tensor) -> None:
+        scripted = torch.jit.script(student.eval())
+        torch.testing.assert_close(scripted(image), student(image))
+
+    @torch.no_grad()
+    def test_onnx_computes_the_same(self, student: nn.Module, image: torch.Tensor, tmp_path: Path) -> None:
+        if not self.exports_to_onnx:
+            pytest.skip("another configuration of this student is exported")
+        onnxruntime = pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+        file = str(tmp_path / "student.onnx")
+        torch.onnx.export(student.eval(), (image,), file, dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), student(image), atol=1e-4, rtol=0)
+
+    @torch.no_grad()
+    def test_what_is_deployed_loads_into_the_student_without_side_latents(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        state = network_state(student)
+        assert len(state) == len(student.state_dict()) - (4 if self.latents == "side" else 0)
+        plain = self.build(latents="none" if self.latents == "side" else self.latents)
+        for parameter in plain.parameters():
+            parameter.zero_()
+        plain.load_state_dict(state, strict=True)
+        assert torch.equal(plain.eval()(image), student.eval()(image))
+
+    @torch.no_grad()
+    def test_latents_change_nothing_at_the_start(self, student: nn.Module, image: torch.Tensor) -> None:
+        plain = self.build(latents="none")
+        own = student.state_dict()
+        plain.load_state_dict({key: own[key] for key in plain.state_dict()}, strict=True)
+        assert torch.equal(plain.eval()(image), student.eval()(image))
+
+    def test_a_frozen_encoder_does_not_move_in_any_tensor(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        encoder = get_module(student.train(), "encoder")
+        encoder.requires_grad_(False).eval()
+        before = {key: value.clone() for key, value in student.state_dict().items()}
+        optimiser = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], lr=0.1)
+        for _ in range(2):
+            optimiser.zero_grad()
+            student(image).pow(2).mean().backward()
+            optimiser.step()
+        moved = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
+        assert not {key for key in moved if key.startswith("encoder.")}
+        assert "head.weight" in moved
+        assert any("decoder" in key and "running_mean" in key for key in moved)  # the others do move

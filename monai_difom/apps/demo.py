@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
 import torch
 from monai.engines import SupervisedEvaluator
 from monai.handlers import MeanDice, ValidationHandler, from_engine
-from monai.inferers import SimpleInferer
 from monai.losses import DiceCELoss
 from monai.transforms import Activationsd, AsDiscreted, Compose
 from monai.utils import set_determinism
@@ -33,16 +34,20 @@ from ..data import (
 )
 from ..engines import DistillationTrainer, Distiller, Objective, OneCycle, Phase, Plan
 from ..handlers import CollapseMonitor, PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress
+from ..metrics import image_scores, mean_scores
 from ..networks.nets import DifomUNet
 from ..networks.teachers import NetworkTeacher
 from ..targets import DistillationTerm, TargetPipeline
 from ..transforms import IMAGENET_MEAN, IMAGENET_STD
-from ..utils import load_state, write_json
+from ..utils import atomic_path, load_state, write_json
 from .evaluate import evaluate_set, predict_probability
 from .summary import summarize
 
+# blue and orange of Okabe and Ito, which every eye tells apart
+MISSED, TOO_MUCH, FOUND = (0, 114, 178), (230, 159, 0), (225, 225, 225)
+DONE = "stage.json"
 NAMES = ("undistilled", "distilled", "teacher")
-# one term each: where the student is read, and the teacher's map that it must match there
+# one term each: the place where the student must match the teacher's map of the same name
 TERMS = {"encoder": "bottleneck", "decoder": "decoder_stride2"}
 
 
@@ -51,7 +56,8 @@ class Settings:
     """How large the demo is.
 
     Args:
-        size: side of the images.
+        image_size: side of the images.
+        input_size: side that the networks see.
         teacher_images: labelled images that the teacher is trained on.
         student_images: labelled images that either student is trained on.
         validation_images: further images, for each of them, that choose the best epoch.
@@ -59,30 +65,32 @@ class Settings:
         teacher_width: channels of the teacher's levels.
         student_width: channels of the student's levels.
         teacher_epochs: epochs of the teacher.
-        student_epochs: epochs of the student's three phases, one number each; both students train for all of them.
+        student_epochs: epochs of the distilled student's phases; the undistilled one trains for their sum.
         weight: weight of each distillation term, against 1 for the masks.
         batch_size: images a step.
         learning_rate: highest learning rate.
-        rounds: passes over the test images in the timing.
+        rounds: images in the timing of each network.
     """
 
-    size: int = 112
+    image_size: int = 96
+    input_size: int = 64
     teacher_images: int = 400
     student_images: int = 32
     validation_images: int = 24
     test_images: int = 100
     teacher_width: tuple[int, ...] = (16, 32, 64, 128, 128)
     student_width: tuple[int, ...] = (8, 16, 32, 64, 64)
-    teacher_epochs: int = 16
+    teacher_epochs: int = 20
     student_epochs: tuple[int, int, int] = (25, 50, 25)
     weight: float = 1.5
     batch_size: int = 8
-    learning_rate: float = 0.003
-    rounds: int = 1
+    learning_rate: float = 0.0012
+    rounds: int = 40
 
 
 QUICK = Settings(
-    size=64,
+    image_size=48,
+    input_size=32,
     teacher_images=24,
     student_images=8,
     validation_images=4,
@@ -91,93 +99,87 @@ QUICK = Settings(
     student_width=(4, 8, 16, 16, 16),
     teacher_epochs=2,
     student_epochs=(1, 1, 1),
+    rounds=3,
 )
 
 
 class Demo:
-    """One run of the demo: its folder, its seed and its size."""
+    """Images and trainings of one demo.
+
+    Args:
+        output: folder to write to.
+        seed: seed of images, first weights and training.
+        settings: sizes.
+    """
 
     def __init__(self, output: Path, seed: int, settings: Settings) -> None:
         self.output, self.seed, self.settings = output, seed, settings
-        self.test = self._images()
 
-    def _images(self) -> list[dict[str, str]]:
-        """Write both data sets, of different images, and return the test items."""
+    def write_images(self) -> list[dict[str, str]]:
+        """Write the teacher's and the students' data sets, of different images, and return the test items."""
         s, data = self.settings, self.output / "data"
-        make_polyps(data / "teacher", s.teacher_images + s.validation_images, 0, s.size, seed=2 * self.seed)
+        for old in data.rglob("synthetic_*.png"):  # a demo of other settings may have left more images
+            old.unlink()
+        more = s.validation_images
+        make_polyps(data / "teacher", s.teacher_images + more, 0, s.image_size, seed=2 * self.seed)
         make_polyps(
-            data / "student", s.student_images + s.validation_images, s.test_images, s.size, seed=2 * self.seed + 1
+            data / "student", s.student_images + more, s.test_images, s.image_size, seed=2 * self.seed + 1
         )
         return test_sets(data / "student")["synthetic"]
 
-    def network(self, width: Sequence[int]) -> DifomUNet:
-        """Return a network whose first weights depend on seed and width alone."""
-        set_determinism(self.seed)
-        return DifomUNet(features=width)
+    def train_all(self) -> dict[str, DifomUNet]:
+        """Train teacher, undistilled and distilled student; return them by name, in the order of `NAMES`."""
+        s, no_teacher, masks = self.settings, TargetPipeline({}, []), {"segmentation": 1.0}
+        heading(2, f"The teacher, a wide U-Net, learns from {s.teacher_images} labelled images")
+        teacher = self.train("teacher", [Phase("masks", s.teacher_epochs, masks)], no_teacher)
+        heading(3, f"The student, a narrow U-Net, learns alone from {s.student_images} labelled images")
+        alone = self.train("undistilled", [Phase("masks", sum(s.student_epochs), masks)], no_teacher)
+        heading(4, "The same student, with the same first weights and images, learns from the teacher too")
+        both = {**masks, **dict.fromkeys(TERMS, s.weight)}
+        plan = zip(("align", "distil", "refine"), s.student_epochs, (both, both, masks), strict=True)
+        distilled = self.train("distilled", [Phase(*phase) for phase in plan], teacher_targets(teacher))
+        return dict(zip(NAMES, (alone, distilled, teacher), strict=True))
 
-    def loaders(self, owner: str) -> tuple[DataLoader, DataLoader]:
-        """Return training and validation batches of the ``teacher`` data or the ``student`` data."""
-        s = self.settings
-        count = {"teacher": s.teacher_images, "student": s.student_images}[owner]
-        fraction = s.validation_images / (count + s.validation_images)
-        train, validation = train_validation(self.output / "data" / owner, fraction, self.seed)
-        chain = loading_chain(s.size)
-        augmented = ViewDataset(train, chain, training_augmentation(), self.seed, progress=False)
-        plain = ViewDataset(validation, chain, plain_augmentation(), progress=False)
-        sampler = EpochSampler(len(augmented), self.seed)
-        return (
-            DataLoader(augmented, s.batch_size, sampler=sampler, drop_last=len(augmented) >= s.batch_size),
-            DataLoader(plain, s.batch_size),
-        )
-
-    def train(self, name: str, network: DifomUNet, phases: Sequence[Phase], targets: TargetPipeline) -> DifomUNet:
-        """Train a network through phases with the engine that the bundles use, unless an interrupted demo has already.
+    def train(self, name: str, phases: Sequence[Phase], targets: TargetPipeline) -> DifomUNet:
+        """Train one network through phases, unless an interrupted demo of the same settings has done so.
 
         Returns:
             The network with the weights of its best epoch on the validation images.
         """
-        folder = self.output / name
-        settings = {"seed": self.seed, "version": __version__, **asdict(self.settings)}
-        if not _finished(folder, settings):
+        s, folder = self.settings, self.output / name
+        set_determinism(self.seed)  # both students begin with the same weights
+        network = DifomUNet(features=s.teacher_width if name == "teacher" else s.student_width)
+        # through JSON, where a tuple is a list
+        record = json.loads(json.dumps({"seed": self.seed, "version": __version__, **asdict(s)}))
+        if not (folder / DONE).is_file() or json.loads((folder / DONE).read_text()) != record:
             loaders = self.loaders("teacher" if name == "teacher" else "student")
-            trainer = make_trainer(network, phases, targets, loaders, self.settings, self.seed, folder)
+            trainer = make_trainer(network, phases, targets, loaders, self.seed, s.learning_rate, folder)
             trainer.run()
             summarize(trainer, {}, folder)
-            write_json(folder / "stage.json", settings)
+            write_json(folder / DONE, record)
         network.load_state_dict(load_state(folder / "models" / "model.pt"))
         return network.eval()
 
-    def targets(self, teacher: DifomUNet) -> TargetPipeline:
-        """Return the targets of the distillation: the trained teacher's maps, where `TERMS` says."""
-        frozen = NetworkTeacher(
-            teacher,
-            {tap: teacher.taps[tap] for tap in TERMS.values()},
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            multiple_of=teacher.divisor,
-            licence="none needed: trained here, on synthetic images",
-        )
-        terms = [DistillationTerm(name, tap, source=f"unet/{tap}") for name, tap in TERMS.items()]
-        return TargetPipeline({"unet": frozen}, terms)
-
-    def run(self) -> dict[str, DifomUNet]:
-        """Train all three networks and return them by name."""
+    def loaders(self, owner: str) -> tuple[DataLoader, DataLoader]:
+        """Return training and validation batches of the ``teacher`` or the ``student`` data set."""
         s = self.settings
-        masks_only = {"segmentation": 1.0}
-        both = {**masks_only, **dict.fromkeys(TERMS, s.weight)}
-        names = ("align", "distil", "refine")
-        heading("2/5", f"Teacher: learns from {s.teacher_images} labelled images")
-        none = TargetPipeline({}, [])
-        phases = [Phase("masks", s.teacher_epochs, masks_only)]
-        teacher = self.train("teacher", self.network(s.teacher_width), phases, none)
-        heading("3/5", f"Student alone: learns from {s.student_images} labelled images")
-        phases = [Phase("masks", sum(s.student_epochs), masks_only)]
-        alone = self.train("undistilled", self.network(s.student_width), phases, none)
-        heading("4/5", "The same student, same images, same epochs, distilled from the teacher")
-        weights = (both, both, masks_only)
-        phases = [Phase(n, e, w) for n, e, w in zip(names, s.student_epochs, weights, strict=True)]
-        distilled = self.train("distilled", self.network(s.student_width), phases, self.targets(teacher))
-        return dict(zip(NAMES, (alone, distilled, teacher), strict=True))
+        count = s.teacher_images if owner == "teacher" else s.student_images
+        fraction = s.validation_images / (count + s.validation_images)
+        train, validation = train_validation(self.output / "data" / owner, fraction, self.seed)
+        chain = loading_chain(s.input_size)
+        augmented = ViewDataset(train, chain, training_augmentation(), self.seed, progress=False)
+        plain = ViewDataset(validation, chain, plain_augmentation(), progress=False)
+        sampler = EpochSampler(len(augmented), self.seed)
+        return DataLoader(augmented, s.batch_size, sampler=sampler), DataLoader(plain, s.batch_size)
+
+
+def teacher_targets(teacher: DifomUNet) -> TargetPipeline:
+    """Return the targets of the distillation: the trained teacher's maps, where `TERMS` says."""
+    taps = {tap: teacher.taps[tap] for tap in TERMS.values()}
+    contract = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "multiple_of": teacher.divisor}
+    frozen = NetworkTeacher(teacher, taps, **contract, licence="trained here")
+    terms = [DistillationTerm(name, tap, source=f"unet/{tap}") for name, tap in TERMS.items()]
+    return TargetPipeline({"unet": frozen}, terms)
 
 
 def make_trainer(
@@ -185,22 +187,19 @@ def make_trainer(
     phases: Sequence[Phase],
     targets: TargetPipeline,
     loaders: tuple[DataLoader, DataLoader],
-    settings: Settings,
     seed: int,
+    learning_rate: float,
     folder: Path,
 ) -> DistillationTrainer:
-    """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles compose it."""
+    """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles do."""
     train_loader, val_loader = loaders
-    plan = Plan(phases)
-    distiller = Distiller(network, targets)
+    plan, distiller = Plan(phases), Distiller(network, targets)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=val_loader,
         network=network,
-        inferer=SimpleInferer(),
         postprocessing=Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)]),
         key_val_metric={"val_dice": MeanDice(num_classes=1, output_transform=from_engine(["pred", "label"]))},
-        decollate=True,
     )
     interval = max(plan.epochs // 15, 1)
     return DistillationTrainer(
@@ -210,7 +209,7 @@ def make_trainer(
         distiller=distiller,
         targets=targets,
         objective=Objective(DiceCELoss(sigmoid=True)),
-        optimizer=torch.optim.AdamW(distiller.parameters(), lr=settings.learning_rate, weight_decay=0.01),
+        optimizer=torch.optim.AdamW(distiller.parameters(), lr=learning_rate, weight_decay=0.01),
         schedule=OneCycle(warmup=0.15),
         seed=seed,
         amp=True,
@@ -224,3 +223,156 @@ def make_trainer(
             TrainingCheckpoint(folder / "models", validator=evaluator, interval=interval),
         ],
     )
+
+
+def heading(stage: int, text: str) -> None:
+    """Print the one line that opens a stage."""
+    print(f"\n[{stage}/5] {text}", flush=True)
+
+
+@torch.no_grad()
+def milliseconds(networks: Mapping[str, torch.nn.Module], size: int, rounds: int) -> dict[str, float]:
+    """Return the median time of one image by network.
+
+    The networks take turns in one loop, so that whatever else the machine does slows all of them alike.
+    """
+    image = torch.rand(1, 3, size, size)
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(rounds):
+        for name, network in networks.items():
+            begun = time.perf_counter()
+            network(image)
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: 1000 * float(np.median(times)) for name, times in seconds.items()}
+
+
+def paired_gain(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:
+    """Return the mean difference of paired scores and the ends of its 95 % bootstrap interval."""
+    differences = np.asarray(after) - np.asarray(before)
+    draws = np.random.default_rng(0).integers(len(differences), size=(4000, len(differences)))
+    low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
+    return {"dice": float(differences.mean()), "low": float(low), "high": float(high)}
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the rows as text with aligned columns."""
+    lines = [f"{'':11} {'Dice':>7} {'HD95 (px)':>10} {'parameters':>11} {'ms/image':>9}"]
+    for name, row in rows.items():
+        speed = f"{row['parameters']:11,d} {row['milliseconds']:9.1f}"
+        lines.append(f"{name:11} {row['dice']:7.3f} {row['hd95']:10.1f} {speed}")
+    return "\n".join(lines)
+
+
+def verdict(rows: Mapping[str, Mapping[str, Any]], gain: Mapping[str, float]) -> str:
+    """Return one sentence on what the figures say about the distillation."""
+    outcome = "With this seed distillation shows no certain gain"
+    if gain["low"] > 0:
+        outcome = "Distillation made the same student better"
+    elif gain["high"] < 0:
+        outcome = "Distillation made the student worse with this seed"
+    before, after = rows["undistilled"], rows["distilled"]
+    return (
+        f"{outcome}: Dice {before['dice']:.3f} -> {after['dice']:.3f} on {after['n']} test images, "
+        f"a change of {gain['dice']:+.3f} (95 % interval {gain['low']:+.3f} to {gain['high']:+.3f})."
+    )
+
+
+def _tile(grey: np.ndarray, mask: np.ndarray, found: np.ndarray) -> Image.Image:
+    """Paint on the grey image what was found, what was missed, and what is too much."""
+    tile = np.repeat(0.7 * grey[..., None], 3, 2)
+    for area, colour in ((mask & found, FOUND), (mask & ~found, MISSED), (found & ~mask, TOO_MUCH)):
+        share = 0.5 if colour == FOUND else 0.8
+        tile[area] = (1 - share) * tile[area] + share * np.array(colour)
+    return Image.fromarray(tile.astype(np.uint8))
+
+
+def draw_predictions(
+    networks: Mapping[str, torch.nn.Module], items: Sequence[Mapping[str, str]], size: int, side: int = 192
+) -> Image.Image:
+    """Draw one row an image: image, label, and the prediction of every network with its Dice.
+
+    Args:
+        networks: name -> network, one column each.
+        items: test items.
+        size: side of the networks' input.
+        side: side of a tile in the picture.
+    """
+    step, head, foot, font = side + 6, 30, 30, ImageFont.load_default(16)
+    columns = ("image", "label", *networks)
+    sheet = Image.new("RGB", (len(columns) * step + 6, head + len(items) * step + foot), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(columns):
+        pen.text((6 + column * step + side / 2, head / 2), title, "black", font, anchor="mm")
+    chain = evaluation_chain(size)
+    for row, item in enumerate(items):
+        picture = Image.open(item["image"]).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+        mask = np.asarray(Image.open(item["label"]).resize((side, side), Image.Resampling.NEAREST)) > 127
+        grey = np.asarray(picture.convert("L"), dtype=np.float32)
+        tiles = [(picture, ""), (_tile(grey, mask, mask), "")]
+        for network in networks.values():
+            image = torch.as_tensor(chain(dict(item))["image"])
+            found = predict_probability(network, image, (side, side)).numpy() >= 0.5
+            tiles.append((_tile(grey, mask, found), f"{image_scores(found, mask)['dice']:.2f}"))
+        for column, (tile, score) in enumerate(tiles):
+            left, top = 6 + column * step, head + row * step
+            sheet.paste(tile, (left, top))
+            spot = (left + side - 6, top + 5)
+            pen.text(spot, score, "white", font, anchor="ra", stroke_width=2, stroke_fill="black")
+    place, middle = 6.0, sheet.height - foot / 2
+    for colour, text in ((FOUND, "found"), (MISSED, "missed"), (TOO_MUCH, "too much; the number is Dice")):
+        pen.rectangle((place, middle - 7, place + 14, middle + 7), fill=colour, outline="black")
+        pen.text((place + 20, middle), text, "black", font, anchor="lm")
+        place += 44 + pen.textlength(text, font)
+    return sheet
+
+
+def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
+    """Run the demo, print its table, and leave ``demo.json`` and ``predictions.png``.
+
+    Args:
+        output: folder to write to. Trainings that an interrupted demo finished there are taken up.
+        seed: seed of images, first weights and training.
+        quick: a few images and epochs, to see that everything runs; the figures then mean nothing.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
+    """
+    output, begun, s = Path(output), time.perf_counter(), QUICK if quick else Settings()
+    report, picture = output / "demo.json", output / "predictions.png"
+    if report.exists():  # that demo is complete: all is done anew
+        for name in NAMES:
+            (output / name / DONE).unlink(missing_ok=True)
+        report.unlink()
+    demo = Demo(output, seed, s)
+    try:
+        heading(
+            1, f"Synthetic images of {s.image_size}x{s.image_size} pixels are written to {output / 'data'}"
+        )
+        items = demo.write_images()
+        networks = demo.train_all()
+        heading(5, f"All three are tested on {s.test_images} new images")
+        chain = evaluation_chain(s.input_size)
+        scores = {name: evaluate_set(network, items, chain) for name, network in networks.items()}
+        times = milliseconds(networks, s.input_size, s.rounds)
+        with atomic_path(picture) as temporary:  # the first images, not the best ones
+            draw_predictions(networks, items[:6], s.input_size).save(temporary, format="PNG")
+    except KeyboardInterrupt:
+        message = f"What is finished is kept in {output}; the same command goes on from there."
+        raise KeyboardInterrupt(message) from None
+    rows: dict[str, dict[str, Any]] = {}
+    for name, network in networks.items():
+        size = sum(parameter.numel() for parameter in network.parameters())
+        rows[name] = {**mean_scores(scores[name]), "parameters": size, "milliseconds": times[name]}
+    gain = paired_gain(*([row["dice"] for row in scores[name]] for name in ("distilled", "undistilled")))
+    seconds = round(time.perf_counter() - begun, 1)
+    versions = {"monai_difom": __version__, "monai": monai.__version__, "torch": str(torch.__version__)}
+    result = {"rows": rows, "gain": gain, "seed": seed, "quick": quick, "settings": asdict(s)}
+    write_json(report, {**result, "picture": picture.name, "seconds": seconds, "versions": versions})
+    print(f"\n{table(rows)}\n\n{verdict(rows, gain)}")
+    if quick:
+        print("This was a quick run, to see that everything works: its figures mean nothing.")
+    print(f"Pictures: {picture}\nFigures:  {report}\nTime:     {seconds:.0f} s")
+    return 0

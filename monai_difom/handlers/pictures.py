@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
@@ -43,16 +43,27 @@ def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tens
     return paint(target), paint(student)
 
 
-def panel(rows: Sequence[Sequence[torch.Tensor]], side: int = 160, gap: int = 4) -> Image.Image:
-    """Lay RGB maps ``(3, h, w)`` in [0, 1] out as a grid of squares, one list a row."""
-    width = max(len(row) for row in rows)
-    sheet = np.full((len(rows) * (side + gap) + gap, width * (side + gap) + gap, 3), 255, np.uint8)
+def panel(rows: Sequence[Sequence[torch.Tensor]], titles: Sequence[str], side: int = 160, gap: int = 4) -> Image.Image:
+    """Lay RGB maps ``(3, h, w)`` in [0, 1] out as a grid of squares under column titles.
+
+    Args:
+        rows: one list of maps a row.
+        titles: one title a column.
+        side: side of a square in pixels.
+        gap: white space between squares in pixels.
+    """
+    top = 20
+    size = (len(titles) * (side + gap) + gap, top + len(rows) * (side + gap))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for j, title in enumerate(titles):
+        draw.text((gap + j * (side + gap), 2), title, fill="black", font=font)
     for i, row in enumerate(rows):
         for j, tile in enumerate(row):
             sized = F.interpolate(tile[None].float().cpu(), size=(side, side), mode="nearest-exact")[0]
-            top, left = gap + i * (side + gap), gap + j * (side + gap)
-            sheet[top : top + side, left : left + side] = (sized.clamp(0, 1) * 255).byte().movedim(0, -1).numpy()
-    return Image.fromarray(sheet)
+            pixels = (sized.clamp(0, 1) * 255).byte().movedim(0, -1).numpy()
+            sheet.paste(Image.fromarray(pixels), (gap + j * (side + gap), top + i * (side + gap)))
+    return sheet
 
 
 class PicturePanel:
@@ -96,9 +107,11 @@ class PicturePanel:
         image, clean = (batch[key][: self.images].to(trainer.state.device) for key in ("image", "teacher_image"))
         trainer.distiller.eval()
         logits, mapped = trainer.distiller(image)
+        titles = ["image", "label", "prediction"]
         columns = [clean, batch["label"][: self.images].expand(-1, 3, -1, -1), logits.sigmoid()[:, :1].expand(-1, 3, -1, -1)]
         if terms:
             targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})
             for name in terms:
                 columns += pca_colours(targets[name].float(), mapped[name].float())
-        return panel([[column[i] for column in columns] for i in range(len(clean))])
+                titles += [f"{name}: teacher", f"{name}: student"]
+        return panel([[column[i] for column in columns] for i in range(len(clean))], titles)

@@ -8,6 +8,21 @@ from monai.utils import LossReduction
 from torch.nn.modules.loss import _Loss
 
 
+def _window_mean(mask: torch.Tensor, kernel_size: int) -> torch.Tensor:
+    """Mean over the square or cube around a position; padded zeros are part of it, as in the paper's code."""
+    half = kernel_size // 2
+    if mask.ndim == 4:
+        return F.avg_pool2d(mask, kernel_size, stride=1, padding=half)
+    # axis by axis: a cube of side 31 holds 29791 voxels. Padded by hand: avg_pool3d refuses volumes that are
+    # thinner than its window even where the padding makes up for it
+    for axis in range(3):
+        window, padding = [1, 1, 1], [0] * 6
+        window[axis] = kernel_size
+        padding[4 - 2 * axis] = padding[5 - 2 * axis] = half
+        mask = F.avg_pool3d(F.pad(mask, padding), window, stride=1)
+    return mask
+
+
 class StructureLoss(_Loss):
     r"""Edge-weighted BCE plus edge-weighted IoU (PraNet, Fan et al., MICCAI 2020, section 2.4).
 
@@ -49,15 +64,12 @@ class StructureLoss(_Loss):
         """
         if input.shape != target.shape:
             raise ValueError(f"logits {tuple(input.shape)} and mask {tuple(target.shape)} differ in shape.")
-        pools = {4: F.avg_pool2d, 5: F.avg_pool3d}
-        if input.ndim not in pools:
+        if input.ndim not in (4, 5):
             raise ValueError(
                 f"StructureLoss takes (B, C, H, W) or (B, C, D, H, W); got {tuple(input.shape)}."
             )
         logits, mask = input.float(), target.float()
-        # padded zeros are part of the average, as in the paper's code
-        smooth = pools[input.ndim](mask, self.kernel_size, stride=1, padding=self.kernel_size // 2)
-        weight = 1 + self.edge_weight * (smooth - mask).abs()
+        weight = 1 + self.edge_weight * (_window_mean(mask, self.kernel_size) - mask).abs()
         axes = tuple(range(2, input.ndim))
 
         per_pixel = "none" if self.pixel_weighted_bce else "mean"

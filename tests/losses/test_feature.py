@@ -87,7 +87,7 @@ def test_cosine_of_a_dead_position_is_finite() -> None:
 
 
 def test_small_differences_in_half_precision_are_not_rounded_away() -> None:
-    student = torch.full((1, 1, 4, 4), 1e-3, dtype=torch.float16)  # its square, 1e-6, is below half's normal range
+    student = torch.full((1, 1, 4, 4), 1e-3, dtype=torch.float16)  # the square is subnormal in half
     value = FeatureDistillationLoss()(student, torch.zeros_like(student))
     assert float(value) == pytest.approx(1e-6, rel=1e-2)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_difom.losses import StructureLoss
+from monai_difom.losses.structure import _window_mean
 from tests.testers import LossTester
 
 
@@ -64,7 +65,8 @@ def _blob() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_without_pixel_weights_it_equals_the_published_code() -> None:
     logits, mask = _blob()
-    torch.testing.assert_close(StructureLoss(pixel_weighted_bce=False)(logits, mask), _published(logits, mask))
+    found = StructureLoss(pixel_weighted_bce=False)(logits, mask)
+    torch.testing.assert_close(found, _published(logits, mask))
 
 
 def test_torch_still_reads_the_published_reduce_flag_as_the_mean() -> None:
@@ -98,6 +100,16 @@ def test_with_pixel_weights_an_error_at_the_edge_costs_more_than_one_far_from_it
     paper, code = StructureLoss(), StructureLoss(pixel_weighted_bce=False)
     bce_gap = (paper(at_edge, mask) - paper(far, mask)) - (code(at_edge, mask) - code(far, mask))
     assert bce_gap > 1e-3
+
+
+def test_the_window_of_a_volume_is_a_cube_with_zeros_around_the_volume() -> None:
+    mask = (torch.rand(1, 1, 6, 7, 8, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    expected = F.avg_pool3d(mask, 5, stride=1, padding=2)
+    torch.testing.assert_close(_window_mean(mask, 5), expected)
+
+
+def test_a_volume_may_be_thinner_than_the_window() -> None:
+    assert StructureLoss()(torch.zeros(1, 1, 3, 40, 6), torch.ones(1, 1, 3, 40, 6)).isfinite()
 
 
 def test_the_two_readings_differ() -> None:

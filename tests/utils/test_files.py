@@ -113,7 +113,8 @@ def test_a_truncated_file_is_refused_by_its_name(tmp_path: Path, name: str, keep
 
 
 @pytest.mark.parametrize(
-    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", b"\x80", b"\x80\x02}q\x00."]
+    "content",
+    [b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", b"\x80", b"\x80\x02}q\x00."],
 )
 def test_what_stands_where_a_download_failed_is_not_called_code(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "weights.pth"

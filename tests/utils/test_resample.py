@@ -9,7 +9,13 @@ import torch
 
 from monai_difom.utils import resample
 
-SIZES = [((8, 8), (4, 4)), ((6, 10), (9, 5)), ((8, 8, 8), (4, 4, 4)), ((4, 6, 8), (8, 3, 8)), ((3, 3), (7, 8))]
+SIZES = [
+    ((8, 8), (4, 4)),
+    ((6, 10), (9, 5)),
+    ((8, 8, 8), (4, 4, 4)),
+    ((4, 6, 8), (8, 3, 8)),
+    ((3, 3), (7, 8)),
+]
 
 
 def test_the_same_size_gives_the_map_itself() -> None:

@@ -1,5 +1,9 @@
 """U-Net++ student, and the published checkpoint of Polyp-DiFoM."""
 
+# a ModuleList of ModuleLists is a list of plain modules to mypy; the remark stands here because TorchScript
+# reads a comment "type: ignore" inside forward as a signature
+# mypy: disable-error-code="arg-type, var-annotated"
+
 from __future__ import annotations
 
 import os
@@ -108,7 +112,7 @@ class DifomUNetPlusPlus(nn.Module):
         for column in self.decoder:
             # every node of a column reads only the column before it at the level below
             below = [row[-1] for row in rows]
-            for i, node in enumerate(column):  # type: ignore[arg-type, var-annotated]
+            for i, node in enumerate(column):
                 up = upsample_like(below[i + 1], rows[i][0], self.align_corners)
                 rows[i].append(node(torch.cat(rows[i] + [up], 1)))
         return self.head(rows[0][-1])

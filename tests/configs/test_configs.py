@@ -1,0 +1,113 @@
+"""Every YAML of the project builds, and says on top what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from monai.bundle import ConfigParser
+from safetensors.torch import save_file
+from transformers import Dinov2Config, Dinov2Model
+
+from monai_difom.data import make_polyps
+from monai_difom.networks.teachers import Teacher
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "bundles" / "polyp_difom" / "configs"
+OVERLAYS = sorted((ROOT / "configs").rglob("*.yaml"))
+ALL = [*OVERLAYS, *sorted((ROOT / "bundles").rglob("*.yaml"))]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.safetensors"
+    torch.manual_seed(0)
+    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
+    save_file(network.state_dict(), str(file))
+    return file
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    make_polyps(folder, train=6, test=1, size=48)
+    return folder
+
+
+def parser(overlay: Path | None, data: Path, weights: Path) -> ConfigParser:
+    files = [BUNDLE / "train.yaml", *([overlay] if overlay else [])]
+    found = ConfigParser()
+    found.read_config([str(file) for file in files])
+    found.update(
+        {"dataset_dir": str(data), "teacher_weights": str(weights), "image_size": 128, "device": "cpu", "progress": False}
+    )
+    return found
+
+
+@pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_yaml_opens_with_what_it_is_for_and_how_to_run_it(file: Path) -> None:
+    head = file.read_text().split("\n\n")[0]
+    lines = [line for line in head.splitlines() if line.startswith("#")]
+    assert len(lines) >= 3
+    assert any("Run:" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [file for file in OVERLAYS if file.name != "2f.yaml"],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_every_overlay_builds_a_trainer(overlay: Path, data: Path, weights: Path) -> None:
+    config = parser(overlay, data, weights)
+    trainer = config.get_parsed_content("train#trainer")
+    trainer.plan.check_terms(trainer.targets.terms)
+    _, maps = trainer.distiller.eval()(torch.zeros(1, 3, 128, 128))
+    trainer.targets.check_grids({name: value.shape[2:] for name, value in maps.items()})
+
+
+def test_the_2f_set_builds_from_local_files_of_both_teachers(data: Path, weights: Path, tmp_path: Path) -> None:
+    shape = {"embed_dim": 16, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "img_size": 64}
+    torch.save(_tiny_sam(shape), tmp_path / "sam.pth")
+    Dinov2Model(
+        Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14)
+    ).save_pretrained(tmp_path / "dino")
+    config = parser(ROOT / "configs/teachers/2f.yaml", data, weights)
+    config.update(
+        {
+            "sam_weights": str(tmp_path / "sam.pth"),
+            "sam_size": 64,
+            "dinov2": str(tmp_path / "dino"),
+            "dinov2_size": 56,
+            "teachers#sam#architecture": shape,
+        }
+    )
+    targets = config.get_parsed_content("targets")
+    assert targets.sources == ["dinov2/tokens", "sam/embedding"]
+    assert all(isinstance(teacher, Teacher) for teacher in targets.teachers.values())
+    targets.fit([torch.rand(2, 3, 64, 64)])
+    found = targets(torch.rand(1, 3, 64, 64), {"bottleneck": (4, 4), "stride8": (8, 8)})
+    assert found["stride8"].shape == (1, targets.channels("stride8"), 8, 8)
+
+
+def _tiny_sam(shape: dict) -> dict[str, torch.Tensor]:
+    """A native SAM checkpoint in small: the encoder under its published prefix."""
+    from functools import partial
+
+    from segment_anything.modeling import ImageEncoderViT
+
+    encoder = ImageEncoderViT(
+        img_size=shape["img_size"],
+        embed_dim=shape["embed_dim"],
+        depth=shape["depth"],
+        num_heads=shape["num_heads"],
+        global_attn_indexes=tuple(shape["global_attn_indexes"]),
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        window_size=14,
+        out_chans=256,
+    )
+    return {f"image_encoder.{key}": value for key, value in encoder.state_dict().items()}

@@ -1,0 +1,27 @@
+"""What a distillation term may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from monai_difom.losses import FeatureDistillationLoss
+from monai_difom.targets import DistillationTerm
+
+
+def test_a_term_compares_the_fused_map_by_mse_unless_told_otherwise() -> None:
+    term = DistillationTerm("feature", tap="bottleneck")
+    assert (term.source, term.band, term.head) == ("fused", None, "linear")
+    assert isinstance(term.loss, FeatureDistillationLoss)
+
+
+def test_the_name_of_the_mask_loss_is_taken() -> None:
+    with pytest.raises(ValueError, match="cannot be named 'segmentation'"):
+        DistillationTerm("segmentation", tap="bottleneck")
+
+
+def test_a_band_is_low_or_high_or_none() -> None:
+    band: Any = "middle"
+    with pytest.raises(ValueError, match="term 'a': band is 'middle'; allowed are null, 'low' and 'high'"):
+        DistillationTerm("a", tap="bottleneck", band=band)

@@ -1,0 +1,84 @@
+"""The command line starts at once, and says what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from monai_difom import __main__ as command
+
+IMPORT = """
+import sys, time
+begun = time.perf_counter()
+import {module}
+seconds = time.perf_counter() - begun
+assert "torch" not in sys.modules and "monai" not in sys.modules
+print(seconds)
+"""
+HELP = """
+import sys, time
+begun = time.perf_counter()
+from monai_difom.__main__ import main
+try:
+    main([{arguments}])
+except SystemExit as stop:
+    assert stop.code == 0
+assert "torch" not in sys.modules and "monai" not in sys.modules
+print(time.perf_counter() - begun)
+"""
+
+
+def best_of_three(code: str) -> float:
+    """Run code in fresh interpreters and return the lowest of the seconds that it prints last."""
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    return min(float(run.stdout.splitlines()[-1]) for run in runs)
+
+
+def test_the_package_root_is_light() -> None:
+    assert best_of_three(IMPORT.format(module="monai_difom")) < 0.05
+
+
+@pytest.mark.parametrize("arguments", ["'--help'", "'demo', '--help'", "'--version'"])
+def test_help_needs_no_heavy_import(arguments: str) -> None:
+    assert best_of_three(HELP.format(arguments=arguments)) < 1
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in command.VERBS)
+
+
+def test_an_unknown_verb_names_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command.main(["dmo"])
+    assert stop.value.code == 2
+    assert "'demo'" in capsys.readouterr().err
+
+
+def test_every_verb_leads_to_a_function_that_takes_its_arguments() -> None:
+    import inspect
+    from importlib import import_module
+
+    for verb, (_, _, target) in command.VERBS.items():
+        module, name = target.split(":")
+        options = vars(command.make_parser().parse_args([verb]))
+        inspect.signature(getattr(import_module(module), name)).bind(
+            **{key: value for key, value in options.items() if key not in ("verb", "target")}
+        )
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(**_options: object) -> int:
+        raise KeyboardInterrupt("All is kept.")
+
+    monkeypatch.setattr(command, "import_module", lambda _name: SimpleNamespace(run_demo=interrupted))
+    assert command.main(["demo"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted: demo stopped. All is kept.\n"

@@ -1,0 +1,82 @@
+"""What README and the docs tell a person to type works."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from monai.bundle import ConfigParser
+from safetensors.torch import save_file
+
+from monai_difom.data import make_polyps
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def bundle_commands() -> list[list[str]]:
+    text = "\n".join(block for page in PAGES for block in blocks(page, ""))
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("python -m monai.bundle run")]
+
+
+@pytest.mark.parametrize("words", bundle_commands(), ids=lambda words: " ".join(words[4:8])[:60])
+def test_every_bundle_command_names_a_run_id_and_options_that_exist(words: list[str]) -> None:
+    options = {words[i][2:]: words[i + 1] for i in range(len(words)) if words[i].startswith("--")}
+    files = options["config_file"]
+    paths = ast.literal_eval(files) if files.startswith("[") else [files]
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / path) for path in paths])
+    run_id = words[4] if not words[4].startswith("--") else "run"
+    assert run_id in parser.get()
+    assert not set(options) - {"config_file"} - set(parser.get())
+
+
+def test_the_python_of_the_readme_trains_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    make_polyps(tmp_path / "data" / "polyp", train=10, test=1, size=48)
+    torch.manual_seed(0)
+    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
+    save_file(network.state_dict(), "mobilenetv2_100.safetensors")
+    small = code.replace("size, epochs = 352, (8, 20, 12)", "size, epochs = 64, (1, 1, 1)")
+    small = small.replace("batch_size=16", "batch_size=4").replace("cuda.is_available()", "cuda.is_initialized()")
+    assert small != code
+    exec(compile(small, "README.md", "exec"), {})
+    assert Path("runs/python/model.pt").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)", text)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_ci_script_calls_the_test_command_and_the_checks() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in script
+    assert "make check" in script
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
