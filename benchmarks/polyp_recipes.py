@@ -40,7 +40,9 @@ def link_cross_centre(dataset: Path, folder: Path) -> Path:
         "TestDataset/Kvasir/masks": list((dataset / "TestDataset/Kvasir/masks").iterdir()),
     }
     for kind in ("images", "masks"):
-        places[f"TestDataset/ClinicDB-612/{kind}"] += list((dataset / "TestDataset/CVC-ClinicDB" / kind).iterdir())
+        places[f"TestDataset/ClinicDB-612/{kind}"] += list(
+            (dataset / "TestDataset/CVC-ClinicDB" / kind).iterdir()
+        )
     for place, files in places.items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         for file in files:
@@ -78,14 +80,18 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
     sets = sorted({name for scores in results.values() for name in scores})
     lines = ["| recipe | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for arm, scores in results.items():
-        cells = [f"{mean(v):.3f} ({', '.join(f'{x:.3f}' for x in v)})" for v in (scores[name] for name in sets)]
+        cells = [
+            f"{mean(v):.3f} ({', '.join(f'{x:.3f}' for x in v)})" for v in (scores[name] for name in sets)
+        ]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--teacher_weights", type=Path, required=True)
     parser.add_argument("--protocol", choices=("mixed", "cross"), default="mixed")

@@ -48,7 +48,9 @@ class EncoderUNet(nn.Module):
 
     def __init__(self, weights: Path, widths: tuple[int, ...] = (96, 64, 32, 16)) -> None:
         super().__init__()
-        self.encoder = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
+        self.encoder = timm.create_model(
+            "mobilenetv2_100", pretrained=False, pad_type="same", features_only=True
+        )
         self.encoder.load_state_dict(load_state(weights), strict=False)
         channels = self.encoder.feature_info.channels()[::-1]
         act, before, blocks = ("relu", {"inplace": True}), channels[0], []
@@ -96,7 +98,9 @@ def train(dataset: Path, weights: Path, seed: int, epochs: int) -> dict[str, dic
     torch.manual_seed(seed)
     pairs, _ = train_validation(dataset, 0.1, seed)
     data = ViewDataset(pairs, loading_chain(128), training_augmentation(), seed=seed, progress=False)
-    loader = DataLoader(data, batch_size=16, sampler=EpochSampler(len(data), seed), num_workers=0, drop_last=True)
+    loader = DataLoader(
+        data, batch_size=16, sampler=EpochSampler(len(data), seed), num_workers=0, drop_last=True
+    )
     network = EncoderUNet(weights)
     unfold_batch_norm(network, next(iter(loader))["teacher_image"] * 2 - 1)
     # no term has a weight: the pipeline is there because the trainer asks for one, and no teacher runs
@@ -124,7 +128,9 @@ def train(dataset: Path, weights: Path, seed: int, epochs: int) -> dict[str, dic
 
 def main() -> None:
     """Train what is missing and print the scores."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--teacher_weights", type=Path, required=True)
     parser.add_argument("--protocol", choices=("mixed", "cross"), default="mixed")

@@ -11,7 +11,18 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("apps", "data", "engines", "handlers", "losses", "metrics", "networks", "targets", "transforms", "utils")
+_ROOMS = (
+    "apps",
+    "data",
+    "engines",
+    "handlers",
+    "losses",
+    "metrics",
+    "networks",
+    "targets",
+    "transforms",
+    "utils",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

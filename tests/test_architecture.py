@@ -16,7 +16,9 @@ ROWS = [
     ("networks/blocks", "networks/taps.py"),
     ("losses", "metrics", "utils"),
 ]
-MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name == "__main__.py"]
+MODULES = [
+    path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name == "__main__.py"
+]
 
 
 def row(place: str) -> int | None:
@@ -54,6 +56,15 @@ def test_no_class_has_a_name_of_monai() -> None:
     import monai.networks.nets
     import monai.transforms
 
-    theirs = {name for room in (monai.losses, monai.metrics, monai.networks.nets, monai.transforms) for name in dir(room)}
-    ours = {n.name for path in MODULES for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ClassDef)}
+    theirs = {
+        name
+        for room in (monai.losses, monai.metrics, monai.networks.nets, monai.transforms)
+        for name in dir(room)
+    }
+    ours = {
+        n.name
+        for path in MODULES
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.ClassDef)
+    }
     assert not ours & theirs

@@ -55,7 +55,9 @@ def test_the_python_of_the_readme_trains_a_student(tmp_path: Path, monkeypatch: 
     network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
     save_file(network.state_dict(), "mobilenetv2_100.safetensors")
     small = code.replace("size, epochs = 352, (8, 20, 12)", "size, epochs = 64, (1, 1, 1)")
-    small = small.replace("batch_size=16", "batch_size=4").replace("cuda.is_available()", "cuda.is_initialized()")
+    small = small.replace("batch_size=16", "batch_size=4").replace(
+        "cuda.is_available()", "cuda.is_initialized()"
+    )
     assert small != code
     exec(compile(small, "README.md", "exec"), {})
     assert Path("runs/python/model.pt").is_file()

@@ -62,18 +62,24 @@ def make_plan(epochs: tuple[int, ...] = (1, 1, 1)) -> Plan:
     )
 
 
-def make_trainer(data: Path, plan: Plan | None = None, handlers: Any = (), **changes: Any) -> DistillationTrainer:
+def make_trainer(
+    data: Path, plan: Plan | None = None, handlers: Any = (), **changes: Any
+) -> DistillationTrainer:
     """A trainer over everything above; the seed alone decides the first weights."""
-    train, validation = train_validation(data, 0.25)
+    train, _ = train_validation(data, 0.25)
     dataset = ViewDataset(train, loading_chain(SIZE), training_augmentation(), progress=False)
     loader = DataLoader(dataset, batch_size=3, sampler=EpochSampler(len(dataset)), num_workers=0)
     teacher = changes.pop("teacher", None) or make_teacher()
     torch.manual_seed(0)
     student = changes.pop("student", None) or DifomUNet(2, 3, 1, (4, 6, 8))
     fuse = changes.pop("fuse", "pca")
-    targets = TargetPipeline({"tiny": teacher}, changes.pop("terms", make_terms()), fuse=fuse, fuse_channels=6, fit_images=6)
+    targets = TargetPipeline(
+        {"tiny": teacher}, changes.pop("terms", make_terms()), fuse=fuse, fuse_channels=6, fit_images=6
+    )
     distiller = Distiller(student, targets)
-    optimizer = torch.optim.AdamW([*distiller.parameters(), *targets.parameters()], lr=changes.pop("learning_rate", 2e-3))
+    optimizer = torch.optim.AdamW(
+        [*distiller.parameters(), *targets.parameters()], lr=changes.pop("learning_rate", 2e-3)
+    )
     return DistillationTrainer(
         device="cpu",
         plan=plan or make_plan(),

@@ -4,4 +4,11 @@ from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .summary import summarize
 
-__all__ = ["check_overrides", "evaluate_bundle", "evaluate_set", "evaluate_sets", "predict_probability", "summarize"]
+__all__ = [
+    "check_overrides",
+    "evaluate_bundle",
+    "evaluate_set",
+    "evaluate_sets",
+    "predict_probability",
+    "summarize",
+]

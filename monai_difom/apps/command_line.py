@@ -37,7 +37,11 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     files = _files(options.get("config_file", ""))
     if not files:
         return
-    known = {key.removeprefix("+").replace("#", "::").split("::")[0] for file in files for key in ConfigParser.load_config_file(file)}
+    known = {
+        key.removeprefix("+").replace("#", "::").split("::")[0]
+        for file in files
+        for key in ConfigParser.load_config_file(file)
+    }
     known |= set(inspect.signature(run).parameters)
     for name in options:
         if name.replace("#", "::").split("::")[0] not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,18 +21,7 @@ from monai.utils import set_determinism
 from PIL import Image, ImageDraw, ImageFont
 from torch.utils.data import DataLoader
 
-from .. import __version__
-from ..data import (
-    EpochSampler,
-    ViewDataset,
-    evaluation_chain,
-    loading_chain,
-    make_polyps,
-    plain_augmentation,
-    test_sets,
-    train_validation,
-    training_augmentation,
-)
+from .. import __version__, data
 from ..engines import DistillationTrainer, Distiller, Objective, OneCycle, Phase, Plan
 from ..handlers import CollapseMonitor, PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress
 from ..metrics import image_scores, mean_scores
@@ -103,6 +93,7 @@ QUICK = Settings(
 )
 
 
+@dataclass(frozen=True)
 class Demo:
     """Images and trainings of one demo.
 
@@ -112,20 +103,20 @@ class Demo:
         settings: sizes.
     """
 
-    def __init__(self, output: Path, seed: int, settings: Settings) -> None:
-        self.output, self.seed, self.settings = output, seed, settings
+    output: Path
+    seed: int
+    settings: Settings
 
     def write_images(self) -> list[dict[str, str]]:
         """Write the teacher's and the students' data sets, of different images, and return the test items."""
-        s, data = self.settings, self.output / "data"
-        for old in data.rglob("synthetic_*.png"):  # a demo of other settings may have left more images
+        s, folder = self.settings, self.output / "data"
+        for old in folder.rglob("synthetic_*.png"):  # a demo of other settings may have left more images
             old.unlink()
-        more = s.validation_images
-        make_polyps(data / "teacher", s.teacher_images + more, 0, s.image_size, seed=2 * self.seed)
-        make_polyps(
-            data / "student", s.student_images + more, s.test_images, s.image_size, seed=2 * self.seed + 1
-        )
-        return test_sets(data / "student")["synthetic"]
+        sets = (("teacher", s.teacher_images, 0), ("student", s.student_images, s.test_images))
+        for number, (owner, train, test) in enumerate(sets):
+            seed = 2 * self.seed + number
+            data.make_polyps(folder / owner, train + s.validation_images, test, s.image_size, seed)
+        return data.test_sets(folder / "student")["synthetic"]
 
     def train_all(self) -> dict[str, DifomUNet]:
         """Train teacher, undistilled and distilled student; return them by name, in the order of `NAMES`."""
@@ -152,24 +143,59 @@ class Demo:
         # through JSON, where a tuple is a list
         record = json.loads(json.dumps({"seed": self.seed, "version": __version__, **asdict(s)}))
         if not (folder / DONE).is_file() or json.loads((folder / DONE).read_text()) != record:
-            loaders = self.loaders("teacher" if name == "teacher" else "student")
-            trainer = make_trainer(network, phases, targets, loaders, self.seed, s.learning_rate, folder)
+            trainer = self.trainer(network, phases, targets, folder)
             trainer.run()
             summarize(trainer, {}, folder)
             write_json(folder / DONE, record)
         network.load_state_dict(load_state(folder / "models" / "model.pt"))
         return network.eval()
 
-    def loaders(self, owner: str) -> tuple[DataLoader, DataLoader]:
-        """Return training and validation batches of the ``teacher`` or the ``student`` data set."""
-        s = self.settings
+    def trainer(
+        self, network: DifomUNet, phases: Sequence[Phase], targets: TargetPipeline, folder: Path
+    ) -> DistillationTrainer:
+        """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles do."""
+        s, (train_loader, val_loader) = self.settings, self.loaders(folder.name)
+        plan, distiller = Plan(phases), Distiller(network, targets)
+        evaluator = SupervisedEvaluator(
+            device=torch.device("cpu"),
+            val_data_loader=val_loader,
+            network=network,
+            postprocessing=Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)]),
+            key_val_metric={"val_dice": MeanDice(output_transform=from_engine(["pred", "label"]))},
+        )
+        interval = max(plan.epochs // 15, 1)
+        return DistillationTrainer(
+            device="cpu",
+            plan=plan,
+            train_data_loader=train_loader,
+            distiller=distiller,
+            targets=targets,
+            objective=Objective(DiceCELoss(sigmoid=True)),
+            optimizer=torch.optim.AdamW(distiller.parameters(), lr=s.learning_rate, weight_decay=0.01),
+            schedule=OneCycle(warmup=0.15),
+            seed=self.seed,
+            amp=True,
+            channels_last=True,
+            train_handlers=[
+                ValidationHandler(interval=interval, validator=evaluator, epoch_level=True),
+                TrainingProgress(),
+                PhaseLog(validator=evaluator),
+                CollapseMonitor(val_loader),
+                PicturePanel(val_loader, folder),
+                TrainingCheckpoint(folder / "models", validator=evaluator, interval=interval),
+            ],
+        )
+
+    def loaders(self, name: str) -> tuple[DataLoader, DataLoader]:
+        """Return training and validation batches of the teacher, or of either student."""
+        s, owner = self.settings, "teacher" if name == "teacher" else "student"
         count = s.teacher_images if owner == "teacher" else s.student_images
         fraction = s.validation_images / (count + s.validation_images)
-        train, validation = train_validation(self.output / "data" / owner, fraction, self.seed)
-        chain = loading_chain(s.input_size)
-        augmented = ViewDataset(train, chain, training_augmentation(), self.seed, progress=False)
-        plain = ViewDataset(validation, chain, plain_augmentation(), progress=False)
-        sampler = EpochSampler(len(augmented), self.seed)
+        train, validation = data.train_validation(self.output / "data" / owner, fraction, self.seed)
+        chain = data.loading_chain(s.input_size)
+        augmented = data.ViewDataset(train, chain, data.training_augmentation(), self.seed, progress=False)
+        plain = data.ViewDataset(validation, chain, data.plain_augmentation(), progress=False)
+        sampler = data.EpochSampler(len(augmented), self.seed)
         return DataLoader(augmented, s.batch_size, sampler=sampler), DataLoader(plain, s.batch_size)
 
 
@@ -180,49 +206,6 @@ def teacher_targets(teacher: DifomUNet) -> TargetPipeline:
     frozen = NetworkTeacher(teacher, taps, **contract, licence="trained here")
     terms = [DistillationTerm(name, tap, source=f"unet/{tap}") for name, tap in TERMS.items()]
     return TargetPipeline({"unet": frozen}, terms)
-
-
-def make_trainer(
-    network: DifomUNet,
-    phases: Sequence[Phase],
-    targets: TargetPipeline,
-    loaders: tuple[DataLoader, DataLoader],
-    seed: int,
-    learning_rate: float,
-    folder: Path,
-) -> DistillationTrainer:
-    """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles do."""
-    train_loader, val_loader = loaders
-    plan, distiller = Plan(phases), Distiller(network, targets)
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=val_loader,
-        network=network,
-        postprocessing=Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)]),
-        key_val_metric={"val_dice": MeanDice(num_classes=1, output_transform=from_engine(["pred", "label"]))},
-    )
-    interval = max(plan.epochs // 15, 1)
-    return DistillationTrainer(
-        device="cpu",
-        plan=plan,
-        train_data_loader=train_loader,
-        distiller=distiller,
-        targets=targets,
-        objective=Objective(DiceCELoss(sigmoid=True)),
-        optimizer=torch.optim.AdamW(distiller.parameters(), lr=learning_rate, weight_decay=0.01),
-        schedule=OneCycle(warmup=0.15),
-        seed=seed,
-        amp=True,
-        channels_last=True,
-        train_handlers=[
-            ValidationHandler(interval=interval, validator=evaluator, epoch_level=True),
-            TrainingProgress(),
-            PhaseLog(validator=evaluator),
-            CollapseMonitor(val_loader),
-            PicturePanel(val_loader, folder),
-            TrainingCheckpoint(folder / "models", validator=evaluator, interval=interval),
-        ],
-    )
 
 
 def heading(stage: int, text: str) -> None:
@@ -303,7 +286,7 @@ def draw_predictions(
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(columns):
         pen.text((6 + column * step + side / 2, head / 2), title, "black", font, anchor="mm")
-    chain = evaluation_chain(size)
+    chain = data.evaluation_chain(size)
     for row, item in enumerate(items):
         picture = Image.open(item["image"]).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
         mask = np.asarray(Image.open(item["label"]).resize((side, side), Image.Resampling.NEAREST)) > 127
@@ -319,10 +302,11 @@ def draw_predictions(
             spot = (left + side - 6, top + 5)
             pen.text(spot, score, "white", font, anchor="ra", stroke_width=2, stroke_fill="black")
     place, middle = 6.0, sheet.height - foot / 2
-    for colour, text in ((FOUND, "found"), (MISSED, "missed"), (TOO_MUCH, "too much; the number is Dice")):
+    for colour, text in ((FOUND, "found"), (MISSED, "missed"), (TOO_MUCH, "too much")):
         pen.rectangle((place, middle - 7, place + 14, middle + 7), fill=colour, outline="black")
         pen.text((place + 20, middle), text, "black", font, anchor="lm")
         place += 44 + pen.textlength(text, font)
+    pen.text((place, middle), "number: Dice of that image", "black", font, anchor="lm")
     return sheet
 
 
@@ -354,7 +338,9 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
         items = demo.write_images()
         networks = demo.train_all()
         heading(5, f"All three are tested on {s.test_images} new images")
-        chain = evaluation_chain(s.input_size)
+        chain = data.evaluation_chain(s.input_size)
+        # MONAI warns of its own use of an argument that it has deprecated
+        warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
         scores = {name: evaluate_set(network, items, chain) for name, network in networks.items()}
         times = milliseconds(networks, s.input_size, s.rounds)
         with atomic_path(picture) as temporary:  # the first images, not the best ones

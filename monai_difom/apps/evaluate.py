@@ -30,7 +30,9 @@ def predict_probability(network: nn.Module, image: torch.Tensor, size: Sequence[
     The probability is interpolated, not the mask: a threshold before the resize would leave stairs.
     """
     logits = network(image[None])
-    probability = torch.sigmoid(logits.float()) if logits.shape[1] == 1 else torch.softmax(logits.float(), 1)[:, 1:2]
+    probability = (
+        torch.sigmoid(logits.float()) if logits.shape[1] == 1 else torch.softmax(logits.float(), 1)[:, 1:2]
+    )
     return F.interpolate(probability, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].cpu()
 
 
@@ -97,14 +99,19 @@ def evaluate_sets(
         missing = [key for key in outcome.missing_keys if not (dropped and key.startswith(dropped))]
         if missing or outcome.unexpected_keys:
             raise ValueError(
-                f"{weights} is of another network: missing {missing[:3] or 'none'}, unknown {outcome.unexpected_keys[:3] or 'none'}."
+                f"{weights} is of another network: missing {missing[:3] or 'none'}, "
+                f"unknown {outcome.unexpected_keys[:3] or 'none'}."
             )
     network.to(device)
     scores = {}
     for name, items in sets.items():
         rows = evaluate_set(network, items, chain, device, threshold, title=name)
         scores[name] = mean_scores(rows)
-        logger.info("%s: n %d, Dice %.4f, IoU %.4f, HD95 %.2f", name, *(scores[name][k] for k in ("n", "dice", "iou", "hd95")))
+        logger.info(
+            "%s: n %d, Dice %.4f, IoU %.4f, HD95 %.2f",
+            name,
+            *(scores[name][k] for k in ("n", "dice", "iou", "hd95")),
+        )
         if output_dir is not None:
             _write_rows(Path(output_dir) / f"{name}.csv", rows)
     return scores
@@ -132,7 +139,9 @@ def evaluate_bundle(
         ValueError: the data set holds no test set.
     """
     if not sets:
-        raise ValueError("dataset_dir holds no test set. Allowed: TestDataset/<set>/{images,masks} or TestDB/<set>/{images,masks}.")
+        raise ValueError(
+            "dataset_dir holds no test set. Allowed: TestDataset/<set>/{images,masks} or TestDB/<set>/{images,masks}."
+        )
     scores = evaluate_sets(network, sets, chain, device, threshold, output_dir, weights)
     write_json(Path(output_dir) / "evaluation.json", {"weights": str(weights), "test_sets": scores})
     return scores

@@ -48,7 +48,9 @@ def summarize(
         "student": {
             "network": type(student).__name__,
             "parameters": sum(
-                p.numel() for name, p in student.named_parameters() if not (dropped and name.startswith(dropped))
+                p.numel()
+                for name, p in student.named_parameters()
+                if not (dropped and name.startswith(dropped))
             ),
         },
         "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},

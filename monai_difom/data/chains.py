@@ -46,14 +46,18 @@ def loading_chain(image_size: int | Sequence[int], mask_threshold: float | None 
     return Compose([*_picture_pair(mask_threshold), resize, EnsureTyped(PAIR, track_meta=False)])
 
 
-def training_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Compose:
+def training_augmentation(
+    mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Compose:
     """Return the random chain: one dihedral view for all, then light changes that the teachers do not see.
 
     Args:
         mean: mean of the student's normalisation.
         std: deviation of the student's normalisation.
     """
-    light = RandPhotometricd("image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2)
+    light = RandPhotometricd(
+        "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
+    )
     return Compose([RandViewd(PAIR), SplitTeacherd(), light, NormalizeImaged("image", mean=mean, std=std)])
 
 

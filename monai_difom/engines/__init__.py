@@ -6,4 +6,13 @@ from .phases import Phase, Plan
 from .schedule import Constant, OneCycle
 from .trainer import DistillationTrainer
 
-__all__ = ["Constant", "DistillationTrainer", "Distiller", "Objective", "OneCycle", "Phase", "Plan", "network_state"]
+__all__ = [
+    "Constant",
+    "DistillationTrainer",
+    "Distiller",
+    "Objective",
+    "OneCycle",
+    "Phase",
+    "Plan",
+    "network_state",
+]

@@ -24,7 +24,9 @@ def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int)
     if kind == "conv":
         return conv(in_channels, out_channels, 3, padding=1)
     if kind == "mlp":
-        return nn.Sequential(conv(in_channels, out_channels, 1), nn.GELU(), conv(out_channels, out_channels, 1))
+        return nn.Sequential(
+            conv(in_channels, out_channels, 1), nn.GELU(), conv(out_channels, out_channels, 1)
+        )
     if kind == "identity":
         if in_channels != out_channels:
             raise ValueError(
@@ -38,7 +40,9 @@ def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int)
 def network_state(network: nn.Module) -> dict[str, torch.Tensor]:
     """Return the state dict of the plain student: without what is used in training only (side latents)."""
     dropped = tuple(getattr(network, "training_only", ()))
-    return {key: value for key, value in network.state_dict().items() if not (dropped and key.startswith(dropped))}
+    return {
+        key: value for key, value in network.state_dict().items() if not (dropped and key.startswith(dropped))
+    }
 
 
 class Distiller(nn.Module):
@@ -74,7 +78,8 @@ class Distiller(nn.Module):
             known = dict(getattr(student, "taps", {}))
         if not known:
             raise ValueError(
-                f"{type(student).__name__} names no taps. Pass taps={{name: module path}} to the distiller to say where to read it."
+                f"{type(student).__name__} names no taps. Pass taps={{name: module path}} to the distiller to say "
+                "where to read it."
             )
         self.taps: dict[str, Tap] = {}
         self.term_names = list(targets.terms)
@@ -83,7 +88,9 @@ class Distiller(nn.Module):
             if term.tap not in known:
                 raise ValueError(unknown_name(f"tap of term {name!r}", term.tap, known))
             self._use(known, term.tap)
-            self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, targets.channels(name)))
+            self.heads.append(
+                make_head(term.head, spatial_dims, known[term.tap].channels, targets.channels(name))
+            )
         self.term_taps = {name: term.tap for name, term in targets.terms.items()}
 
     def _use(self, known: Mapping[str, Tap], name: str) -> None:

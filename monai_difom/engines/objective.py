@@ -36,7 +36,9 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, segmentation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], balancer: nn.Module | None = None
+        self,
+        segmentation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        balancer: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.segmentation = segmentation

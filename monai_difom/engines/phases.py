@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from ..utils import unknown_name
@@ -36,7 +37,9 @@ class Phase:
         for term, weight in self.weights.items():
             ends = list(weight) if isinstance(weight, Sequence) else [weight]
             if len(ends) not in (1, 2) or min(ends) < 0:
-                raise ValueError(f"phase {self.name!r}: weight of {term!r} is {weight}; give a number >= 0 or [first, last].")
+                raise ValueError(
+                    f"phase {self.name!r}: weight of {term!r} is {weight}; give a number >= 0 or [first, last]."
+                )
 
     def weight(self, term: str, progress: float) -> float:
         """Return the weight of a term at ``progress`` in [0, 1] of the phase."""
@@ -66,7 +69,9 @@ class Plan:
         if epochs is not None:
             if isinstance(epochs, int) or len(epochs) != len(phases):
                 names = ", ".join(phase.name for phase in phases)
-                raise ValueError(f"epochs is {epochs}; give a list of {len(phases)} numbers, one for each phase: {names}.")
+                raise ValueError(
+                    f"epochs is {epochs}; give a list of {len(phases)} numbers, one for each phase: {names}."
+                )
             phases = [replace(phase, epochs=count) for phase, count in zip(phases, epochs, strict=True)]
         if len({phase.name for phase in phases}) != len(phases):
             raise ValueError(f"two phases share a name: {[phase.name for phase in phases]}.")
@@ -85,7 +90,7 @@ class Plan:
         for phase in self.phases:
             borders.append(borders[-1] + phase.epochs)
         places = [round(border * epochs / self.epochs) for border in borders]
-        return Plan(self.phases, [after - before for before, after in zip(places, places[1:], strict=False)])
+        return Plan(self.phases, [after - before for before, after in pairwise(places)])
 
     def check_terms(self, terms: Iterable[str]) -> None:
         """Refuse weights for terms that do not exist, with the nearest name."""
@@ -120,6 +125,8 @@ class Plan:
         for phase in self.phases:
             entry = asdict(phase)
             entry["freeze"] = list(phase.freeze)
-            entry["weights"] = {t: list(w) if isinstance(w, Sequence) else float(w) for t, w in phase.weights.items()}
+            entry["weights"] = {
+                t: list(w) if isinstance(w, Sequence) else float(w) for t, w in phase.weights.items()
+            }
             plain.append(entry)
         return plain

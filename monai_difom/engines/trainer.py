@@ -131,7 +131,9 @@ class DistillationTrainer(SupervisedTrainer):
     @property
     def distils(self) -> bool:
         """Whether any phase gives any distillation term a weight."""
-        return any(phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms)
+        return any(
+            phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms
+        )
 
     def _lr_factor(self, step: int, total: int) -> float:
         phase, _ = self.plan.at(step / self.state.epoch_length)
@@ -163,7 +165,9 @@ class DistillationTrainer(SupervisedTrainer):
         """Run the student once, so that a size it cannot take or an empty band is refused before any training."""
         self.distiller.eval()
         _, mapped = self.inferer(self._laid_out(next(iter(self.data_loader))["image"][:1]), self.distiller)
-        used = [term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)]
+        used = [
+            term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)
+        ]
         self.targets.check_grids({term: mapped[term].shape[2:] for term in used})
 
     def _start_epoch(self) -> None:
@@ -230,7 +234,10 @@ class DistillationTrainer(SupervisedTrainer):
         return output
 
     def _targets(
-        self, batch: Mapping[str, torch.Tensor], weights: Mapping[str, float], mapped: Mapping[str, torch.Tensor]
+        self,
+        batch: Mapping[str, torch.Tensor],
+        weights: Mapping[str, float],
+        mapped: Mapping[str, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         grids = {name: mapped[name].shape[2:] for name in weights if name != "segmentation"}
         if not grids:
@@ -294,7 +301,9 @@ class DistillationTrainer(SupervisedTrainer):
         file = find_checkpoint(path)
         state = load_state(file, map_location=self.state.device)
         if not isinstance(state, dict) or "distiller" not in state or "plan" not in state:
-            raise ValueError(f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only.")
+            raise ValueError(
+                f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only."
+            )
         mine = {
             "version": CHECKPOINT_VERSION,
             "seed": self.seed,

@@ -6,4 +6,11 @@ from .phases import PhaseLog
 from .pictures import PicturePanel
 from .progress import TrainingProgress
 
-__all__ = ["CollapseError", "CollapseMonitor", "PhaseLog", "PicturePanel", "TrainingCheckpoint", "TrainingProgress"]
+__all__ = [
+    "CollapseError",
+    "CollapseMonitor",
+    "PhaseLog",
+    "PicturePanel",
+    "TrainingCheckpoint",
+    "TrainingProgress",
+]

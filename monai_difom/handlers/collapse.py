@@ -126,7 +126,11 @@ class CollapseMonitor:
     def _before(self, _engine: Engine) -> None:
         if self.first_variance:  # resumed: the first figures are those of the first start
             return
-        used = [t for t in self.trainer.targets.terms if any(p.epochs and p.uses(t) for p in self.trainer.plan.phases)]
+        used = [
+            t
+            for t in self.trainer.targets.terms
+            if any(p.epochs and p.uses(t) for p in self.trainer.plan.phases)
+        ]
         self.first_variance = {name: value["target_variance"] for name, value in self.measure(used).items()}
 
     def _completed(self, engine: Engine) -> None:
@@ -137,13 +141,21 @@ class CollapseMonitor:
         for name, value in self.measure(terms).items():
             kept = value["target_variance"] / max(self.first_variance[name], 1e-30)
             collapsed = kept < self.min_variance or value["effective_rank"] < self.min_rank
-            self.results[name] = {**value, "collapsed": collapsed, "epoch": engine.state.epoch, "phase": phase.name}
+            self.results[name] = {
+                **value,
+                "collapsed": collapsed,
+                "epoch": engine.state.epoch,
+                "phase": phase.name,
+            }
             if collapsed:
                 self._report(name, kept, value)
             elif value["r2"] <= 0:
                 logger.warning(
                     "Term %r: after phase %r the student explains nothing of its target (R2 %.3f). More epochs, a higher weight "
-                    "or a tap with a finer grid may help.", name, phase.name, value["r2"]
+                    "or a tap with a finer grid may help.",
+                    name,
+                    phase.name,
+                    value["r2"],
                 )
 
     def _report(self, name: str, kept: float, value: Mapping[str, float]) -> None:

@@ -57,7 +57,14 @@ class PhaseLog:
         if progress == 0:
             frozen = f", frozen: {', '.join(phase.freeze)}" if phase.freeze else ""
             weights = {term: weight for term, weight in phase.weights.items() if phase.uses(term)}
-            logger.info("Phase %r: %d epochs, weights %s, lr x%g%s.", phase.name, phase.epochs, weights, phase.lr, frozen)
+            logger.info(
+                "Phase %r: %d epochs, weights %s, lr x%g%s.",
+                phase.name,
+                phase.epochs,
+                weights,
+                phase.lr,
+                frozen,
+            )
 
     def _collect(self, engine: Engine) -> None:
         for term, value in engine.state.output["terms"].items():
@@ -77,7 +84,9 @@ class PhaseLog:
         self.epochs.append(entry)
         shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())
         scores = " ".join(f"{name} {value:.4f}" for name, value in entry["validation"].items())
-        logger.info("Epoch %d/%d %s: %s | %s", entry["epoch"], self.trainer.plan.epochs, entry["phase"], shown, scores)
+        logger.info(
+            "Epoch %d/%d %s: %s | %s", entry["epoch"], self.trainer.plan.epochs, entry["phase"], shown, scores
+        )
         if self.log_dir is not None:
             self._write(entry)
 
@@ -102,5 +111,12 @@ class PhaseLog:
             own = [entry for entry in self.epochs if entry["phase"] == phase.name]
             if own:
                 last = own[-1]
-                rows.append({"name": phase.name, "epochs": len(own), "terms": last["terms"], "weights": last["weights"]})
+                rows.append(
+                    {
+                        "name": phase.name,
+                        "epochs": len(own),
+                        "terms": last["terms"],
+                        "weights": last["weights"],
+                    }
+                )
         return rows

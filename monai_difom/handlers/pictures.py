@@ -37,13 +37,17 @@ def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tens
     def paint(maps: torch.Tensor) -> torch.Tensor:
         values = (maps.movedim(1, -1).double() - mean) @ axes
         colours = ((values - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
-        colours = F.pad(colours, (0, 3 - colours.shape[-1]))  # a map of one or two channels has fewer components
+        colours = F.pad(
+            colours, (0, 3 - colours.shape[-1])
+        )  # a map of one or two channels has fewer components
         return colours.movedim(-1, 1).float()
 
     return paint(target), paint(student)
 
 
-def panel(rows: Sequence[Sequence[torch.Tensor]], titles: Sequence[str], side: int = 160, gap: int = 4) -> Image.Image:
+def panel(
+    rows: Sequence[Sequence[torch.Tensor]], titles: Sequence[str], side: int = 160, gap: int = 4
+) -> Image.Image:
     """Lay RGB maps ``(3, h, w)`` in [0, 1] out as a grid of squares under column titles.
 
     Args:
@@ -78,7 +82,9 @@ class PicturePanel:
         images: number of rows.
     """
 
-    def __init__(self, loader: Iterable[Mapping[str, torch.Tensor]], output_dir: str | os.PathLike, images: int = 4) -> None:
+    def __init__(
+        self, loader: Iterable[Mapping[str, torch.Tensor]], output_dir: str | os.PathLike, images: int = 4
+    ) -> None:
         self.loader = loader
         self.folder = Path(output_dir)
         self.images = images
@@ -104,11 +110,17 @@ class PicturePanel:
         """Return the sheet for the student as it is now."""
         trainer = self.trainer
         batch = next(iter(self.loader))
-        image, clean = (batch[key][: self.images].to(trainer.state.device) for key in ("image", "teacher_image"))
+        image, clean = (
+            batch[key][: self.images].to(trainer.state.device) for key in ("image", "teacher_image")
+        )
         trainer.distiller.eval()
         logits, mapped = trainer.distiller(image)
         titles = ["image", "label", "prediction"]
-        columns = [clean, batch["label"][: self.images].expand(-1, 3, -1, -1), logits.sigmoid()[:, :1].expand(-1, 3, -1, -1)]
+        columns = [
+            clean,
+            batch["label"][: self.images].expand(-1, 3, -1, -1),
+            logits.sigmoid()[:, :1].expand(-1, 3, -1, -1),
+        ]
         if terms:
             targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})
             for name in terms:

@@ -46,7 +46,9 @@ class TrainingProgress:
         self._waited = 0.0
         if self.enabled:
             total = self.trainer.plan.epochs * engine.state.epoch_length
-            self._bar = tqdm(total=total, initial=engine.state.iteration, unit="batch", dynamic_ncols=True, mininterval=1.0)
+            self._bar = tqdm(
+                total=total, initial=engine.state.iteration, unit="batch", dynamic_ncols=True, mininterval=1.0
+            )
 
     def _asks(self, _engine: Engine) -> None:
         self._asked = time.perf_counter()
@@ -58,9 +60,13 @@ class TrainingProgress:
         self.wait = self._waited / max(time.perf_counter() - self._begun, 1e-9)
         if self._bar is None:
             return
-        self._bar.set_description(f"{self.trainer.phase.name} {engine.state.epoch}/{self.trainer.plan.epochs}", refresh=False)
+        self._bar.set_description(
+            f"{self.trainer.phase.name} {engine.state.epoch}/{self.trainer.plan.epochs}", refresh=False
+        )
         if self._bar.n + 1 >= self._bar.last_print_n + (self._bar.miniters or 1):
-            terms: dict[str, Any] = {name: f"{float(v):.3g}" for name, v in engine.state.output["terms"].items()}
+            terms: dict[str, Any] = {
+                name: f"{float(v):.3g}" for name, v in engine.state.output["terms"].items()
+            }
             self._bar.set_postfix({**terms, "wait": f"{self.wait:.0%}"}, refresh=False)
         self._bar.update()
 

@@ -44,9 +44,7 @@ def image_scores(
     }
     if p.any() and m.any():
         pair = [torch.from_numpy(array)[None, None] for array in (p, m)]
-        distance = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=steps
-        )
+        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=steps)
         scores["hd95"] = float(distance)
     elif not sizes:
         scores["hd95"] = 0.0

@@ -84,7 +84,6 @@ def read_taps(
     try:
         for name, tap in taps.items():
             if tap.source is None:
-
                 hook = partial(_keep, maps, name, tap.module)
                 handles.append(get_module(network, tap.module).register_forward_hook(hook))
         output = network(image)

@@ -225,5 +225,3 @@ class TargetPipeline(nn.Module):
         for teacher in self.teachers.values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
-
-

@@ -58,7 +58,7 @@ def test_an_interrupted_demo_keeps_its_teacher(
     def refuse(*_arguments: object) -> None:
         raise AssertionError("a finished training was started anew")
 
-    monkeypatch.setattr(demo, "make_trainer", refuse)
+    monkeypatch.setattr(Demo, "trainer", refuse)
     assert run_demo(finished, seed=3, quick=True) == 0
     assert "quick run" in capsys.readouterr().out
     with pytest.raises(AssertionError, match="started anew"):

@@ -84,7 +84,12 @@ def command(run_id: str, files: list[str], **override: Any) -> list[str]:
 
 def call(words: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        words,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -188,7 +193,9 @@ def test_the_zoo_verifies_metadata_shapes_and_export(trained: Path, tmp_path: Pa
     verify_net_in_out("network_def", meta_file=meta, config_file=config)
     target = tmp_path / "model.ts"
     weights = str(trained / "models" / "model.pt")
-    ckpt_export("network_def", filepath=str(target), ckpt_file=weights, meta_file=meta, config_file=config, **features)
+    ckpt_export(
+        "network_def", filepath=str(target), ckpt_file=weights, meta_file=meta, config_file=config, **features
+    )
     student = DifomUNet(2, 3, 1, FEATURES).eval()
     student.load_state_dict(load_state(weights))
     image = torch.rand(1, 3, 64, 64)
@@ -245,7 +252,9 @@ def test_a_killed_run_that_is_resumed_has_the_weights_of_one_that_was_not(
     assert last.exists()
     done = call(command("training", TRAIN, **given, resume=last))
     assert done.returncode == 0, done.stdout + done.stderr
-    expected, found = (load_state(folder / "models" / "last.pt")["distiller"] for folder in (trained, tmp_path))
+    expected, found = (
+        load_state(folder / "models" / "last.pt")["distiller"] for folder in (trained, tmp_path)
+    )
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     expected, found = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path))
     assert expected["test_sets"] == found["test_sets"]

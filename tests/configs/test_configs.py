@@ -41,7 +41,13 @@ def parser(overlay: Path | None, data: Path, weights: Path) -> ConfigParser:
     found = ConfigParser()
     found.read_config([str(file) for file in files])
     found.update(
-        {"dataset_dir": str(data), "teacher_weights": str(weights), "image_size": 128, "device": "cpu", "progress": False}
+        {
+            "dataset_dir": str(data),
+            "teacher_weights": str(weights),
+            "image_size": 128,
+            "device": "cpu",
+            "progress": False,
+        }
     )
     return found
 
@@ -67,7 +73,9 @@ def test_every_overlay_builds_a_trainer(overlay: Path, data: Path, weights: Path
     trainer.targets.check_grids({name: value.shape[2:] for name, value in maps.items()})
 
 
-def test_the_2f_set_builds_from_local_files_of_both_teachers(data: Path, weights: Path, tmp_path: Path) -> None:
+def test_the_2f_set_builds_from_local_files_of_both_teachers(
+    data: Path, weights: Path, tmp_path: Path
+) -> None:
     shape = {"embed_dim": 16, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "img_size": 64}
     torch.save(_tiny_sam(shape), tmp_path / "sam.pth")
     Dinov2Model(

@@ -8,7 +8,6 @@ from monai_difom.data import EpochSampler, ViewDataset, loading_chain, make_poly
 from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
 
 
-
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
     folder = tmp_path_factory.mktemp("polyps")

@@ -22,13 +22,18 @@ def test_every_term_gets_a_map_with_the_channels_of_its_target() -> None:
     distiller = Distiller(DifomUNet(2, 3, 1, (4, 6, 8)), pipeline())
     logits, maps = distiller(torch.rand(2, 3, 32, 32))
     assert logits.shape == (2, 1, 32, 32)
-    assert {name: tuple(value.shape) for name, value in maps.items()} == {"low": (2, 6, 8, 8), "high": (2, 6, 16, 16)}
+    assert {name: tuple(value.shape) for name, value in maps.items()} == {
+        "low": (2, 6, 8, 8),
+        "high": (2, 6, 16, 16),
+    }
 
 
 def test_heads_change_nothing_in_the_student() -> None:
     student = DifomUNet(2, 3, 1, (4, 6, 8)).eval()
     image = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(Distiller(student, pipeline()).eval()(image)[0], student(image), rtol=0, atol=0)
+    torch.testing.assert_close(
+        Distiller(student, pipeline()).eval()(image)[0], student(image), rtol=0, atol=0
+    )
 
 
 def test_any_network_becomes_a_student_by_the_names_of_its_modules() -> None:

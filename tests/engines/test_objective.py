@@ -15,7 +15,12 @@ TERMS = {"low": DistillationTerm("low", tap="bottleneck")}
 def parts() -> tuple[torch.Tensor, ...]:
     torch.manual_seed(0)
     logits, student = torch.randn(2, 1, 8, 8, requires_grad=True), torch.randn(2, 4, 4, 4, requires_grad=True)
-    return logits, torch.randint(0, 2, (2, 1, 8, 8)).float(), student, torch.randn(2, 4, 4, 4, requires_grad=True)
+    return (
+        logits,
+        torch.randint(0, 2, (2, 1, 8, 8)).float(),
+        student,
+        torch.randn(2, 4, 4, 4, requires_grad=True),
+    )
 
 
 def test_the_total_is_the_weighted_sum_of_its_named_terms() -> None:
@@ -30,7 +35,9 @@ def test_the_total_is_the_weighted_sum_of_its_named_terms() -> None:
 
 def test_teacher_side_numbers_receive_no_gradient() -> None:
     logits, label, student, target = parts()
-    Objective(DiceCELoss(sigmoid=True))(logits, label, {"low": student}, {"low": target}, TERMS, {"low": 1.0}).total.backward()
+    Objective(DiceCELoss(sigmoid=True))(
+        logits, label, {"low": student}, {"low": target}, TERMS, {"low": 1.0}
+    ).total.backward()
     assert target.grad is None
     assert student.grad is not None
 
@@ -46,7 +53,9 @@ def test_a_step_without_any_term_still_has_a_gradient_of_zero() -> None:
 def test_a_term_that_is_not_finite_is_named() -> None:
     logits, label, student, target = parts()
     with pytest.raises(FloatingPointError, match="loss term 'low' is nan"):
-        Objective(DiceCELoss(sigmoid=True))(logits, label, {"low": student * torch.nan}, {"low": target}, TERMS, {"low": 1.0})
+        Objective(DiceCELoss(sigmoid=True))(
+            logits, label, {"low": student * torch.nan}, {"low": target}, TERMS, {"low": 1.0}
+        )
 
 
 def test_a_mask_loss_without_a_mask_is_refused() -> None:

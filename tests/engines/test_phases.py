@@ -41,7 +41,9 @@ def test_a_plan_is_stretched_in_proportion() -> None:
 
 def test_a_misspelt_phase_term_names_the_nearest() -> None:
     bad = Plan([Phase("a", 1, {"segmentaton": 1.0})])
-    with pytest.raises(ValueError, match=r"unknown phase term \(phase 'a'\) 'segmentaton'. Did you mean 'segmentation'"):
+    with pytest.raises(
+        ValueError, match=r"unknown phase term \(phase 'a'\) 'segmentaton'. Did you mean 'segmentation'"
+    ):
         bad.check_terms(["low"])
 
 

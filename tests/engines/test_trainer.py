@@ -72,7 +72,7 @@ def test_without_distillation_no_teacher_runs(data: Path) -> None:
 def test_a_teacher_that_fails_stops_the_run_and_is_named(data: Path) -> None:
     teacher = make_teacher()
     teacher.network[0].weight.data.fill_(torch.nan)
-    with pytest.raises(RuntimeError, match="NetworkTeacher.*NaN"):
+    with pytest.raises(RuntimeError, match=r"NetworkTeacher.*NaN"):
         make_trainer(data, teacher=teacher).run()
 
 
@@ -92,7 +92,11 @@ def test_a_clipped_gradient_moves_the_weights_less(data: Path) -> None:
         for group in trainer.optimizer.param_groups:
             group["eps"], group["weight_decay"] = 1e-3, 0.0
         trainer.run()
-        ends.append(sum(float((weights(trainer)[k] - v).abs().sum()) for k, v in start.items() if k.endswith("weight")))
+        ends.append(
+            sum(
+                float((weights(trainer)[k] - v).abs().sum()) for k, v in start.items() if k.endswith("weight")
+            )
+        )
     assert ends[1] < 0.5 * ends[0]
 
 
@@ -115,7 +119,9 @@ def test_two_runs_of_one_seed_end_with_the_same_weights(data: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_run_that_is_resumed_ends_like_one_that_was_not_stopped(data: Path, tmp_path: Path, stop: int) -> None:
+def test_a_run_that_is_resumed_ends_like_one_that_was_not_stopped(
+    data: Path, tmp_path: Path, stop: int
+) -> None:
     whole = make_trainer(data, handlers=[PhaseLog()])
     whole.run()
 
@@ -167,7 +173,9 @@ def test_a_checkpoint_of_another_run_says_what_differs(data: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="its teachers is"):
         make_trainer(data, same, resume=tmp_path, teacher=make_teacher(seed=6)).run()
     with pytest.raises(ValueError, match=r"another network: \d+ keys are missing \(student.latents"):
-        make_trainer(data, same, resume=tmp_path, student=DifomUNet(2, 3, 1, (4, 6, 8), latents="inline")).run()
+        make_trainer(
+            data, same, resume=tmp_path, student=DifomUNet(2, 3, 1, (4, 6, 8), latents="inline")
+        ).run()
 
 
 def test_what_is_no_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
@@ -181,5 +189,7 @@ def test_what_is_no_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
 def test_a_band_that_is_empty_on_the_grid_stops_the_run_before_the_first_step(data: Path) -> None:
     terms = make_terms()
     terms[0].cutoff, terms[0].transition = 0.01, 0.01
-    with pytest.raises(ValueError, match="term 'low' at tap 'bottleneck': the low band is empty on a 8x8 grid"):
+    with pytest.raises(
+        ValueError, match="term 'low' at tap 'bottleneck': the low band is empty on a 8x8 grid"
+    ):
         make_trainer(data, terms=terms).run()

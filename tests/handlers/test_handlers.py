@@ -84,7 +84,9 @@ def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path:
     assert load_state(tmp_path / "last.pt")["epoch"] == 3
 
 
-def test_progress_measures_the_share_of_time_waited_for_data(data: Path, capsys: pytest.CaptureFixture) -> None:
+def test_progress_measures_the_share_of_time_waited_for_data(
+    data: Path, capsys: pytest.CaptureFixture
+) -> None:
     bar = TrainingProgress()
     make_trainer(data, handlers=[bar]).run()
     assert 0 <= bar.wait <= 1

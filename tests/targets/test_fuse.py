@@ -56,10 +56,10 @@ def test_with_all_components_distances_keep_their_proportions() -> None:
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), atol=0, rtol=1e-4)
 
 
-def test_two_fits_on_the_same_maps_agree_in_sign() -> None:
-    maps = _maps()
-    first, second = _fitted(maps, 5), _fitted(maps.flip(0), 5)  # another order rounds differently
-    torch.testing.assert_close(first(maps), second(maps), atol=1e-3, rtol=1e-3)
+def test_the_sign_of_a_component_is_fixed_by_its_largest_coefficient() -> None:
+    # the sign that eigh gives is arbitrary, and may differ between machines
+    matrix = _fitted(_maps(), 12).matrix
+    assert bool((matrix.gather(1, matrix.abs().argmax(1, keepdim=True)) > 0).all())
 
 
 def test_there_are_no_more_components_than_channels() -> None:

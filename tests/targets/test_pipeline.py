@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_difom.networks.teachers import InputContract, Teacher, TeacherMap
 from monai_difom.targets import DistillationTerm, TargetPipeline
+from monai_difom.utils import band_energy
 
 
 class TwoMaps(Teacher):
@@ -76,6 +77,16 @@ def test_low_and_high_of_one_source_and_grid_add_up_to_the_whole(fuse: str) -> N
     targets = _pipeline(fuse=fuse)(_images(2), GRIDS)
     torch.testing.assert_close(targets["low"] + targets["high"], targets["whole"], atol=1e-5, rtol=1e-4)
     assert min(targets[band].pow(2).mean() for band in ("low", "high")) > 1e-3
+
+
+def test_each_term_holds_its_own_band() -> None:
+    targets = _pipeline()(_images(2), GRIDS)
+    for name, target in targets.items():
+        share = band_energy(target, 0.25)
+        if name == "low":
+            assert share["low"] > 4 * share["high"]
+        elif name.startswith("high"):
+            assert share["high"] > 4 * share["low"]
 
 
 def test_only_the_terms_of_the_given_grids_are_computed() -> None:
