@@ -177,7 +177,7 @@ class DistillationTrainer(SupervisedTrainer):
         np.random.seed(seed)
         torch.manual_seed(seed)
         sampler = getattr(self.data_loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
+        if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         self.enter(self.plan.at(epoch)[0])
 

@@ -72,14 +72,16 @@ class PhaseLog:
         self._weights = dict(engine.state.output["weights"])
 
     def _completed(self, engine: Engine) -> None:
-        validated = self.validator is not None and self.validator.state.epoch == engine.state.epoch
+        scored = self.validator
+        if scored is not None and scored.state.epoch != engine.state.epoch:
+            scored = None  # it did not run in this epoch
         entry = {
             "epoch": engine.state.epoch,
             "phase": self.trainer.phase.name,
             "terms": {term: sum(values) / len(values) for term, values in self._sums.items()},
             "weights": self._weights,
             "lr": self.trainer.optimizer.param_groups[0]["lr"],
-            "validation": {k: float(v) for k, v in self.validator.state.metrics.items()} if validated else {},
+            "validation": {k: float(v) for k, v in scored.state.metrics.items()} if scored else {},
         }
         self.epochs.append(entry)
         shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())

@@ -20,10 +20,14 @@ def _smooth_l1(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return F.smooth_l1_loss(student, teacher, reduction="none").mean(1)
 
 
+# a dead position (an exactly zero vector behind a ReLU) has no direction: this keeps its gradient bounded
+EPS = 1e-4
+
+
 def _cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     # 1 - cos as half the squared distance of unit vectors: exactly zero for equal vectors, where
     # 1 - cos(x, x) leaves a rounding error
-    return 0.5 * (F.normalize(student, dim=1) - F.normalize(teacher, dim=1)).pow(2).sum(1)
+    return 0.5 * (F.normalize(student, dim=1, eps=EPS) - F.normalize(teacher, dim=1, eps=EPS)).pow(2).sum(1)
 
 
 def _cosine_smooth_l1(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -44,7 +48,7 @@ def check_same_shape(input: torch.Tensor, target: torch.Tensor) -> None:  # noqa
     if input.shape != target.shape:
         raise ValueError(
             f"student map {tuple(input.shape)} and target {tuple(target.shape)} differ. "
-            "Resample the target to the student's grid and give the student a head with the target's channels."
+            "Resample the target to the student's grid; give the student a head with the target's channels."
         )
 
 

@@ -87,7 +87,7 @@ def test_images_of_another_demo_are_removed(tmp_path: Path) -> None:
 
 def test_the_verdict_follows_the_interval() -> None:
     rows = {name: {"dice": 0.5, "n": 3} for name in NAMES}
-    openings = {(0.1, 0.05, 0.2): "better", (0.1, -0.1, 0.2): "no certain gain", (-0.1, -0.2, -0.05): "worse"}
+    openings = {(0.1, 0.05, 0.2): "better", (0.1, -0.1, 0.2): "neither", (-0.1, -0.2, -0.05): "worse"}
     for (change, low, high), word in openings.items():
         assert word in verdict(rows, {"dice": change, "low": low, "high": high})
 
