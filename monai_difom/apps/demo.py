@@ -58,7 +58,6 @@ class Settings:
         weight: weight of each distillation term, against 1 for the masks.
         batch_size: images a step.
         learning_rate: highest learning rate.
-        rounds: images in the timing of each network.
     """
 
     image_size: int = 96
@@ -69,16 +68,15 @@ class Settings:
     test_images: int = 100
     teacher_width: tuple[int, ...] = (16, 32, 64, 96, 96)
     student_width: tuple[int, ...] = (8, 16, 32, 64, 64)
-    teacher_epochs: int = 32
+    teacher_epochs: int = 44
     student_epochs: tuple[int, int, int] = (25, 50, 25)
     weight: float = 1.5
     batch_size: int = 4
     learning_rate: float = 0.002
-    rounds: int = 40
 
 
 QUICK = Settings(
-    image_size=48,
+    image_size=64,
     input_size=32,
     teacher_images=24,
     student_images=8,
@@ -88,7 +86,6 @@ QUICK = Settings(
     student_width=(4, 8, 16, 16, 16),
     teacher_epochs=2,
     student_epochs=(1, 1, 1),
-    rounds=3,
 )
 
 
@@ -112,9 +109,10 @@ class Demo:
         for old in folder.rglob("synthetic_*.png"):  # a demo of other settings may have left more images
             old.unlink()
         sets = (("teacher", s.teacher_images, 0), ("student", s.student_images, s.test_images))
-        for number, (owner, train, test) in enumerate(sets):
-            seed = 2 * self.seed + number
-            data.make_polyps(folder / owner, train + s.validation_images, test, s.image_size, seed)
+        for i, (owner, train, test) in enumerate(sets):
+            data.make_polyps(
+                folder / owner, train + s.validation_images, test, s.image_size, 2 * self.seed + i
+            )
         return data.test_sets(folder / "student")["synthetic"]
 
     def train_all(self) -> dict[str, DifomUNet]:
@@ -150,7 +148,7 @@ class Demo:
 
     def trainer(
         self, network: DifomUNet, phases: Sequence[Phase], targets: TargetPipeline, folder: Path
-    ) -> Any:
+    ) -> DistillationTrainer:
         """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles do."""
         s, (train_loader, val_loader) = self.settings, self.loaders(folder.name)
         plan, distiller = Plan(phases), Distiller(network, targets)
@@ -212,11 +210,9 @@ def heading(stage: int, text: str) -> None:
 
 
 @torch.no_grad()
-def milliseconds(networks: Mapping[str, torch.nn.Module], size: int, rounds: int) -> dict[str, float]:
-    """Return the median time of one image by network.
-
-    The networks take turns in one loop, so that whatever else the machine does slows all of them alike.
-    """
+def milliseconds(networks: Mapping[str, torch.nn.Module], size: int, rounds: int = 40) -> dict[str, float]:
+    """Return the median time of one image by network."""
+    # they take turns, so that whatever else the machine does slows all of them alike
     image = torch.rand(1, 3, size, size)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):
@@ -242,7 +238,7 @@ def measure(
     # MONAI warns of its own use of an argument that it has deprecated
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     chain, rows, dice = data.evaluation_chain(settings.input_size), {}, {}
-    times = milliseconds(networks, settings.input_size, settings.rounds)
+    times = milliseconds(networks, settings.input_size)
     for name, network in networks.items():
         scores = evaluate_set(network, items, chain)
         size = sum(parameter.numel() for parameter in network.parameters())
@@ -254,9 +250,9 @@ def measure(
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the rows as text with aligned columns."""
     lines = [f"{'':11} {'Dice':>7} {'HD95 (px)':>10} {'parameters':>11} {'ms/image':>9}"]
-    for name, row in rows.items():
-        speed = f"{row['parameters']:11,d} {row['milliseconds']:9.1f}"
-        lines.append(f"{name:11} {row['dice']:7.3f} {row['hd95']:10.1f} {speed}")
+    for name, r in rows.items():
+        quality = f"{name:11} {r['dice']:7.3f} {r['hd95']:10.1f}"
+        lines.append(f"{quality} {r['parameters']:11,d} {r['milliseconds']:9.1f}")
     return "\n".join(lines)
 
 
@@ -319,15 +315,12 @@ def draw_predictions(
 
 
 def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
-    """Run the demo, print its table, and leave ``demo.json`` and ``predictions.png``.
+    """Run the demo, print its table, leave ``demo.json`` and ``predictions.png``, and return the exit code 0.
 
     Args:
         output: folder to write to. Trainings that an interrupted demo finished there are taken up.
         seed: seed of images, first weights and training.
         quick: a few images and epochs, to see that everything runs; the figures then mean nothing.
-
-    Returns:
-        The exit code 0.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, with a message that says how to go on.
@@ -335,9 +328,8 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
     output, begun, s = Path(output), time.perf_counter(), QUICK if quick else Settings()
     report, picture = output / "demo.json", output / "predictions.png"
     if report.exists():  # that demo is complete: all is done anew
-        for name in NAMES:
-            (output / name / DONE).unlink(missing_ok=True)
-        report.unlink()
+        for old in (*(output / name / DONE for name in NAMES), report):
+            old.unlink(missing_ok=True)
     demo = Demo(output, seed, s)
     try:
         heading(1, f"Synthetic images, {s.image_size}x{s.image_size}, are written to {output / 'data'}")

@@ -106,4 +106,4 @@ def test_the_table_is_aligned() -> None:
 
 def test_every_network_is_timed() -> None:
     networks = {name: torch.nn.Conv2d(3, 1, 1) for name in NAMES}
-    assert all(value > 0 for value in milliseconds(networks, 32, 3).values())
+    assert all(value > 0 for value in milliseconds(networks, 32, rounds=3).values())
