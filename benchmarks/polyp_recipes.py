@@ -138,7 +138,9 @@ def main() -> None:
     for arm in results:
         if arm != "undistilled" and "undistilled" in results:
             for name in sorted(results[arm]):
-                print(f"{arm} - undistilled, {name}: {gain(options.runs, options.protocol, arm, options.seeds, name)}")
+                print(
+                    f"{arm} - undistilled, {name}: {gain(options.runs, options.protocol, arm, options.seeds, name)}"
+                )
     print(json.dumps({"protocol": options.protocol, "seeds": options.seeds, "dice": results}))
 
 

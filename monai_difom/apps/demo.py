@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -235,8 +234,6 @@ def measure(
     networks: Mapping[str, torch.nn.Module], items: Sequence[Mapping[str, str]], settings: Settings
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Return the figures of every network on the test items, and the gain by distillation."""
-    # MONAI warns of its own use of an argument that it has deprecated
-    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     chain, rows, dice = data.evaluation_chain(settings.input_size), {}, {}
     times = milliseconds(networks, settings.input_size)
     for name, network in networks.items():

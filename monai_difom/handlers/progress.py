@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from ignite.engine import Engine, Events
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..engines.trainer import DistillationTrainer
 
@@ -28,6 +30,7 @@ class TrainingProgress:
         self.enabled = enabled
         self.wait = 0.0
         self._bar: tqdm | None = None
+        self._redirect = ExitStack()
         self._waited = 0.0
         self._asked = 0.0
         self._begun = 0.0
@@ -45,6 +48,8 @@ class TrainingProgress:
         self._begun = time.perf_counter()
         self._waited = 0.0
         if self.enabled:
+            # log lines go above the bar instead of into it
+            self._redirect.enter_context(logging_redirect_tqdm())
             total = self.trainer.plan.epochs * engine.state.epoch_length
             self._bar = tqdm(
                 total=total, initial=engine.state.iteration, unit="batch", dynamic_ncols=True, mininterval=1.0
@@ -74,5 +79,6 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+            self._redirect.close()
         if error:
             raise error[0]

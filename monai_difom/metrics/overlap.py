@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -44,7 +45,12 @@ def image_scores(
     }
     if p.any() and m.any():
         pair = [torch.from_numpy(array)[None, None] for array in (p, m)]
-        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=steps)
+        with warnings.catch_warnings():
+            # MONAI warns of a change of its own inner defaults at every call
+            warnings.simplefilter("ignore", FutureWarning)
+            distance = compute_hausdorff_distance(
+                *pair, include_background=True, percentile=95, spacing=steps
+            )
         scores["hd95"] = float(distance)
     elif not sizes:
         scores["hd95"] = 0.0

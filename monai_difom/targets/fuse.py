@@ -30,12 +30,15 @@ class ConcatFusion(nn.Module):
 class PCAFusion(nn.Module):
     """The leading principal components of the concatenated maps, scaled to unit mean variance.
 
-    Fitted once on training images, then fixed. Components keep their relative variances, so a squared
-    distance counts a component by what it explains.
+    Fitted once on training images, then fixed. Without whitening, components keep their relative variances
+    and a squared distance counts a component by what it explains; on endoscopic images the first ones show
+    little but the border of the field of view. Whitening takes weight from them.
 
     Args:
         in_channels: channels of all maps together.
         out_channels: number of components; at most ``in_channels``.
+        whiten: from 0 (variances as they are) to 1 (every component has variance 1); each component is
+            divided by its deviation to this power.
 
     Attributes:
         explained: share of the variance that the components hold, after `fit`.
@@ -46,8 +49,11 @@ class PCAFusion(nn.Module):
     matrix: torch.Tensor
     explained: torch.Tensor
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, whiten: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= whiten <= 1:
+            raise ValueError(f"whiten is {whiten}; allowed is 0 (no whitening) to 1 (full).")
+        self.whiten = whiten
         self.out_channels = min(out_channels, in_channels)
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("matrix", torch.zeros(self.out_channels, in_channels))
@@ -61,7 +67,11 @@ class PCAFusion(nn.Module):
         # the sign of an eigenvector is arbitrary: fix it, so that two fits on the same images agree
         signs = components.gather(0, components.abs().argmax(0, keepdim=True)).sign()
         self.mean.copy_(statistics.mean)
-        self.matrix.copy_((components * signs).T / kept.mean().clamp_min(1e-12).sqrt())
+        # the smallest components may be rounding errors: whitening must not blow them up
+        spread = kept.clamp_min(1e-6 * kept[0]).sqrt()
+        scale = spread**-self.whiten
+        scale = scale / (kept * scale**2).mean().sqrt()
+        self.matrix.copy_((components * signs * scale).T)
         self.explained.copy_(kept.sum() / eigenvalues.clamp_min(0).sum())
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -104,8 +114,12 @@ FUSIONS: dict[str, type[ConcatFusion] | type[PCAFusion] | type[LearnedFusion]] =
 }
 
 
-def make_fusion(kind: str, in_channels: int, out_channels: int) -> ConcatFusion | PCAFusion | LearnedFusion:
-    """Return the fusion named ``kind``: ``"pca"``, ``"concat"`` or ``"learned"``."""
+def make_fusion(
+    kind: str, in_channels: int, out_channels: int, whiten: float = 0.0
+) -> ConcatFusion | PCAFusion | LearnedFusion:
+    """Return the fusion named ``kind``: ``"pca"``, ``"concat"`` or ``"learned"``; `whiten` is for ``"pca"``."""
     if kind not in FUSIONS:
         raise ValueError(unknown_name("fusion", kind, FUSIONS))
+    if kind == "pca":
+        return PCAFusion(in_channels, out_channels, whiten)
     return FUSIONS[kind](in_channels, out_channels)

@@ -30,6 +30,7 @@ class TargetPipeline(nn.Module):
         standardize: ``"phi_s"``, ``"channel"`` or ``"none"``; see `PhiStandardizer`.
         fuse: ``"pca"``, ``"concat"`` or ``"learned"``; used by terms whose source is ``"fused"``.
         fuse_channels: channels of the fused map (ignored by ``concat``).
+        fuse_whiten: whitening of a ``pca`` fusion, from 0 to 1; see `PCAFusion`.
         fuse_maps: the maps that are fused, as ``"<teacher>/<map>"``; all by default.
         fit_images: number of training images that the statistics are fitted on.
 
@@ -46,6 +47,7 @@ class TargetPipeline(nn.Module):
         standardize: str = "phi_s",
         fuse: str = "pca",
         fuse_channels: int = 128,
+        fuse_whiten: float = 0.0,
         fuse_maps: Sequence[str] | None = None,
         fit_images: int = 256,
     ) -> None:
@@ -78,7 +80,7 @@ class TargetPipeline(nn.Module):
             PhiStandardizer(self.map_channels[source], standardize) for source in self.sources
         )
         width = sum(self.map_channels[source] for source in self.fuse_maps)
-        self.fusion = make_fusion(fuse, width, fuse_channels) if needs_fusion else None
+        self.fusion = make_fusion(fuse, width, fuse_channels, fuse_whiten) if needs_fusion else None
         self.register_buffer("fitted", torch.tensor(0))
 
     def channels(self, term: str) -> int:

@@ -90,3 +90,23 @@ def test_a_gradient_reaches_the_learned_fusion_and_no_other() -> None:
 def test_an_unknown_fusion_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"unknown fusion 'concatenate'\. Did you mean 'concat'\?"):
         make_fusion("concatenate", 12, 5)
+
+
+@pytest.mark.parametrize("whiten", [0.0, 0.5, 1.0])
+def test_whitening_evens_the_variances_of_the_components_and_keeps_their_mean(whiten: float) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(4, 12, 16, 16) * torch.linspace(0.2, 3, 12).view(1, -1, 1, 1)
+    statistics = StreamingCovariance(12)
+    statistics.update(maps)
+    fusion = PCAFusion(12, 8, whiten)
+    fusion.fit(statistics)
+    variances = fusion(maps).movedim(1, -1).reshape(-1, 8).var(0, unbiased=False)
+    assert float(variances.mean()) == pytest.approx(1.0, abs=1e-4)
+    plain = statistics.covariance.diagonal().sort(descending=True).values[:8]
+    spread = float(variances.max() / variances.min())
+    assert spread == pytest.approx(float(plain[0] / plain[-1]) ** (1 - whiten), rel=0.15)
+
+
+def test_a_whitening_outside_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="whiten is 2"):
+        PCAFusion(4, 2, 2.0)
