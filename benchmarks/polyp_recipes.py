@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
@@ -50,7 +51,7 @@ def link_cross_centre(dataset: Path, folder: Path) -> Path:
         (folder / place).mkdir(parents=True, exist_ok=True)
         for file in files:
             link = folder / place / file.name
-            if not link.exists():
+            with suppress(FileExistsError):  # another process may lay out the same folder
                 link.symlink_to(file.resolve())
     return folder
 
