@@ -108,21 +108,33 @@ def gain(runs: Path, protocol: str, arm: str, seeds: list[int], name: str) -> st
     return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f}, n {len(paths)})"
 
 
-def main() -> None:
-    """Run what is missing and print the table."""
+def shared_arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what every polyp benchmark takes."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--teacher_weights", type=Path, required=True)
     parser.add_argument("--protocol", choices=("mixed", "cross"), default="mixed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmark")
-    options = parser.parse_args()
+    return parser
+
+
+def dataset_of(options: argparse.Namespace) -> Path:
+    """Return the folder of images of the chosen protocol."""
     dataset = options.dataset_dir.resolve()
     if options.protocol == "cross":
-        dataset = link_cross_centre(dataset, options.runs.resolve() / "kvasir_to_clinicdb")
+        return link_cross_centre(dataset, options.runs.resolve() / "kvasir_to_clinicdb")
+    return dataset
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = shared_arguments(__doc__)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    options = parser.parse_args()
+    dataset = dataset_of(options)
     results: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
         for arm in options.arms:

@@ -13,7 +13,6 @@ The last line is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import timm
 import torch
 from monai.data import DataLoader
 from monai.losses import DiceCELoss
-from polyp_recipes import ROOT, link_cross_centre
+from polyp_recipes import dataset_of, shared_arguments
 from torch import nn
 
 from monai_difom.apps import evaluate_sets
@@ -128,19 +127,10 @@ def train(dataset: Path, weights: Path, seed: int, epochs: int) -> dict[str, dic
 
 def main() -> None:
     """Train what is missing and print the scores."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--dataset_dir", type=Path, required=True)
-    parser.add_argument("--teacher_weights", type=Path, required=True)
-    parser.add_argument("--protocol", choices=("mixed", "cross"), default="mixed")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser = shared_arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "benchmark")
     options = parser.parse_args()
-    dataset = options.dataset_dir.resolve()
-    if options.protocol == "cross":
-        dataset = link_cross_centre(dataset, options.runs.resolve() / "kvasir_to_clinicdb")
+    dataset = dataset_of(options)
     found = {}
     for seed in options.seeds:
         file = options.runs / f"{options.protocol}_ceiling_{seed}.json"
