@@ -327,7 +327,9 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
     if report.exists():  # that demo is complete: all is done anew
         for old in (*(output / name / DONE for name in NAMES), report):
             old.unlink(missing_ok=True)
-    demo = Demo(output, seed, s)
+    demo, threads = Demo(output, seed, s), torch.get_num_threads()
+    # networks this small lose more to the coordination of threads than they gain by them
+    torch.set_num_threads(1)
     try:
         heading(1, f"Synthetic images, {s.image_size}x{s.image_size}, are written to {output / 'data'}")
         items = demo.write_images()
@@ -339,6 +341,8 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
     except KeyboardInterrupt:
         kept = f"What is finished is kept in {output}; the same command goes on from there."
         raise KeyboardInterrupt(kept) from None
+    finally:
+        torch.set_num_threads(threads)
     seconds = round(time.perf_counter() - begun, 1)
     result = {"rows": rows, "gain": gain, "seed": seed, "quick": quick, "settings": asdict(s)}
     write_json(report, {**result, "version": __version__, "picture": picture.name, "seconds": seconds})
