@@ -23,10 +23,22 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _teachers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of weight files to look through ($DIFOM_WEIGHTS)"
+    )
+    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON list, with paths")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "teachers": (
+        "list the teachers, their licences and where their weights are",
+        _teachers,
+        "monai_difom.zoo:list_teachers",
+    ),
 }
 
 

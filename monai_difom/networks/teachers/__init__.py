@@ -1,12 +1,20 @@
 """Frozen foundation models that give feature maps to learn from."""
 
 from .base import InputContract, Teacher, TeacherMap
+from .convnext import ConvNextTeacher
+from .hub_sam import HubSAMTeacher
+from .mask_former import MaskFormerTeacher
+from .medclip import MedCLIPTeacher
 from .network import NetworkTeacher, TimmTeacher, bundle_teacher, timm_teacher
-from .segment_anything import SegmentAnythingTeacher
+from .segment_anything import SegmentAnythingTeacher, medsam_teacher
 from .vit import ViTTeacher
 
 __all__ = [
+    "ConvNextTeacher",
+    "HubSAMTeacher",
     "InputContract",
+    "MaskFormerTeacher",
+    "MedCLIPTeacher",
     "NetworkTeacher",
     "SegmentAnythingTeacher",
     "Teacher",
@@ -14,5 +22,6 @@ __all__ = [
     "TimmTeacher",
     "ViTTeacher",
     "bundle_teacher",
+    "medsam_teacher",
     "timm_teacher",
 ]

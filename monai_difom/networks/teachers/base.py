@@ -18,6 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...utils import unknown_name
+
+_LUMA = (0.299, 0.587, 0.114)
+
 
 @dataclass(frozen=True)
 class InputContract:
@@ -30,6 +34,9 @@ class InputContract:
         multiple_of: when ``size`` is None, sides are resized to the nearest multiple of this (patch size), at
             least one.
         interpolation: ``"bilinear"`` or ``"bicubic"``; always antialiased.
+        colour: ``"rgb"``, or ``"grey"``: the luma of ITU-R 601 (PIL's mode L), on all three channels.
+        span: ``"unit"``: the image stays in [0, 1]; ``"min_max"``: each resized image is stretched from its own lowest
+            to its own highest value, over all channels, as MedSAM was trained.
     """
 
     size: tuple[int, int] | None = None
@@ -37,6 +44,17 @@ class InputContract:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     multiple_of: int = 1
     interpolation: str = "bilinear"
+    colour: str = "rgb"
+    span: str = "unit"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("interpolation", self.interpolation, ("bilinear", "bicubic")),
+            ("colour", self.colour, ("rgb", "grey")),
+            ("span", self.span, ("unit", "min_max")),
+        ):
+            if value not in allowed:
+                raise ValueError(unknown_name(f"{name} of an input contract", value, allowed))
 
 
 def fixed_size(size: int | Sequence[int] | None, multiple_of: int) -> tuple[int, int] | None:
@@ -127,6 +145,11 @@ class Teacher(nn.Module):
             mode = self.contract.interpolation
             image = F.interpolate(image, size=size, mode=mode, align_corners=False, antialias=True)
             image = image.clamp(0, 1)  # bicubic overshoots
+        if self.contract.colour == "grey":
+            image = (image * image.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True).expand_as(image)
+        if self.contract.span == "min_max":
+            low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+            image = (image - low) / (high - low).clamp_min(1e-8)
         mean = image.new_tensor(self.contract.mean).view(1, -1, 1, 1)
         std = image.new_tensor(self.contract.std).view(1, -1, 1, 1)
         return (image - mean) / std

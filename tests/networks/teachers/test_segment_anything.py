@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from skimage import transform
 from torch import nn
 
-from monai_difom.networks.teachers import SegmentAnythingTeacher, Teacher
+from monai_difom.networks.teachers import SegmentAnythingTeacher, Teacher, medsam_teacher
 from tests.testers import TeacherTester
 
 TINY = {"embed_dim": 16, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "img_size": 64}
@@ -59,6 +61,43 @@ class TestSegmentAnything(TeacherTester):
 
     def load(self, folder: Path, **changes: Any) -> Teacher:
         return load(folder / "sam.pth", **changes)
+
+
+def test_medsam_prepares_an_image_as_its_published_script_does(checkpoint: Path) -> None:
+    pixels = np.random.default_rng(0).integers(40, 200, (48, 80, 3), dtype=np.uint8)
+    # documented in MedSAM's inference script: bicubic to the square, whole levels, then the image's own range
+    resized = transform.resize(pixels, (64, 64), order=3, preserve_range=True, anti_aliasing=True).astype(
+        np.uint8
+    )
+    expected = (resized - resized.min()) / np.clip(resized.max() - resized.min(), a_min=1e-8, a_max=None)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    teacher = medsam_teacher(checkpoint, 64, TINY)
+    prepared = teacher.prepare(image)[0].permute(1, 2, 0).numpy()
+    assert (prepared.min(), prepared.max()) == (0, 1)
+    assert np.corrcoef(prepared.ravel(), expected.ravel())[0, 1] > 0.95  # noise, and another antialias filter
+    square = torch.from_numpy(resized).permute(2, 0, 1)[None] / 255
+    np.testing.assert_allclose(teacher.prepare(square)[0].permute(1, 2, 0), expected, atol=1e-5)
+    assert (teacher.licence, teacher.source) == ("Apache-2.0", str(checkpoint))
+    assert not torch.allclose(teacher(square)["embedding"], load(checkpoint)(square)["embedding"])
+
+
+def test_each_image_of_a_batch_is_stretched_by_itself_and_a_flat_one_stays_finite(checkpoint: Path) -> None:
+    images = torch.stack([torch.rand(3, 64, 64) * 0.1, torch.rand(3, 64, 64), torch.full((3, 64, 64), 0.5)])
+    prepared = medsam_teacher(checkpoint, 64, TINY).prepare(images)
+    assert prepared.amax((1, 2, 3)).tolist() == [1, 1, 0]
+
+
+def test_medsam_loaded_as_plain_sam_is_warned_of(tmp_path: Path) -> None:
+    torch.save(tiny_sam().state_dict(), tmp_path / "medsam_vit_b.pth")
+    with pytest.warns(
+        UserWarning, match=r"looks like MedSAM, which wants its own normalisation: use medsam_teacher"
+    ):
+        load(tmp_path / "medsam_vit_b.pth")
+
+
+def test_a_missing_medsam_says_where_it_is_and_what_takes_its_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"medsam_vit_b.pth.*bowang-lab/MedSAM.*--medsam_weights"):
+        medsam_teacher(tmp_path / "medsam_vit_b.pth")
 
 
 def test_a_square_image_gives_what_the_package_gives_from_its_own_preprocessing(checkpoint: Path) -> None:

@@ -1,0 +1,7 @@
+"""The zoo: teachers known by name. Nothing here imports torch, so that the table is there at once."""
+
+from .entries import ZOO, ZooEntry
+from .lookup import find_entry, hub_cache, locate
+from .table import list_teachers
+
+__all__ = ["ZOO", "ZooEntry", "find_entry", "hub_cache", "list_teachers", "locate"]
