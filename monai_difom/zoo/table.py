@@ -69,7 +69,11 @@ def _table(found: list[Path | None]) -> list[str]:
             group = kind
             option = f"; a local path goes to --{entry.option}" if entry.option else ""
             lines += ["", f"{kind[0]}{option}"]
-        lines += [line(row), f"  maps: {entry.maps}" + ("" if entry.on_hub else f"; from {entry.where}")]
+        lines += [
+            line(row),
+            f"  maps: {entry.maps}"
+            + ("" if entry.on_hub else f"; from {entry.where.removeprefix('https://')}"),
+        ]
     return [
         *lines,
         "",

@@ -9,10 +9,13 @@ import timm
 import torch
 from monai.bundle import ConfigParser
 from safetensors.torch import save_file
-from transformers import Dinov2Config, Dinov2Model
+from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from monai_difom.data import make_polyps
 from monai_difom.networks.teachers import Teacher
+from tests.networks.teachers.test_mask_former import save as save_mask_former
+from tests.networks.teachers.test_medclip import TINY as MEDCLIP
+from tests.networks.teachers.test_medclip import save_swin as save_medclip
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "polyp_difom" / "configs"
@@ -62,7 +65,9 @@ def test_every_yaml_opens_with_what_it_is_for_and_how_to_run_it(file: Path) -> N
 
 @pytest.mark.parametrize(
     "overlay",
-    [file for file in OVERLAYS if file.name != "2f.yaml"],
+    [
+        file for file in OVERLAYS if file.stem not in ("2f", "3f", "4f", "medical")
+    ],  # built below, from tiny files
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_every_overlay_builds_a_trainer(overlay: Path, data: Path, weights: Path) -> None:
@@ -73,27 +78,63 @@ def test_every_overlay_builds_a_trainer(overlay: Path, data: Path, weights: Path
     trainer.targets.check_grids({name: value.shape[2:] for name, value in maps.items()})
 
 
-def test_the_2f_set_builds_from_local_files_of_both_teachers(
-    data: Path, weights: Path, tmp_path: Path
-) -> None:
-    shape = {"embed_dim": 16, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "img_size": 64}
-    torch.save(_tiny_sam(shape), tmp_path / "sam.pth")
-    Dinov2Model(
-        Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14)
-    ).save_pretrained(tmp_path / "dino")
-    config = parser(ROOT / "configs/teachers/2f.yaml", data, weights)
-    config.update(
-        {
-            "sam_weights": str(tmp_path / "sam.pth"),
-            "sam_size": 64,
-            "dinov2": str(tmp_path / "dino"),
-            "dinov2_size": 56,
-            "teachers#sam#architecture": shape,
-        }
+SAM = {"embed_dim": 16, "depth": 2, "num_heads": 2, "global_attn_indexes": [1], "img_size": 64}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny local files and folders of every teacher of the sets."""
+    folder = tmp_path_factory.mktemp("teachers")
+    torch.manual_seed(0)
+    for name in ("sam.pth", "medsam_vit_b.pth"):
+        torch.save(_tiny_sam(SAM), folder / name)
+    dino = Dinov2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
     )
+    for name in ("dino", "rad-dino"):
+        Dinov2Model(dino).save_pretrained(folder / name)
+        BitImageProcessor(image_mean=[0.4] * 3, image_std=[0.2] * 3).save_pretrained(folder / name)
+    for name in ("mask2former", "oneformer"):
+        save_mask_former(name, folder / name)
+    (folder / "medclip").mkdir()
+    save_medclip(folder / "medclip")
+    return folder
+
+
+# command-line ids of each set, with what a tiny model needs beside its path
+LOCAL = {
+    "sam": {"sam_weights": "sam.pth", "sam_size": 64, "teachers#sam#architecture": SAM},
+    "dinov2": {"dinov2": "dino", "dinov2_size": 56},
+    "oneformer": {"oneformer": "oneformer", "oneformer_size": 64},
+    "mask2former": {"mask2former": "mask2former", "mask2former_size": 64},
+    "medsam": {
+        "medsam_weights": "medsam_vit_b.pth",
+        "medsam_size": 64,
+        "teachers#medsam#architecture": SAM,
+    },
+    "rad_dino": {"rad_dino": "rad-dino", "rad_dino_size": 56},
+    "medclip": {"medclip_weights": "medclip", "medclip_size": 64, "teachers#medclip#architecture": MEDCLIP},
+}
+SETS = {
+    "2f": ("sam", "dinov2"),
+    "3f": ("sam", "dinov2", "oneformer"),
+    "4f": ("sam", "dinov2", "oneformer", "mask2former"),
+    "medical": ("medsam", "rad_dino", "medclip"),
+}
+
+
+@pytest.mark.parametrize(("name", "members"), SETS.items(), ids=list(SETS))
+def test_a_set_of_teachers_builds_from_local_files_by_its_command_line_ids(
+    name: str, members: tuple[str, ...], data: Path, weights: Path, local: Path
+) -> None:
+    config = parser(ROOT / f"configs/teachers/{name}.yaml", data, weights)
+    for member in members:
+        values = LOCAL[member]
+        config.update({k: str(local / v) if isinstance(v, str) else v for k, v in values.items()})
     targets = config.get_parsed_content("targets")
-    assert targets.sources == ["dinov2/tokens", "sam/embedding"]
+    assert list(targets.teachers) == list(members)
     assert all(isinstance(teacher, Teacher) for teacher in targets.teachers.values())
+    assert all(teacher.licence for teacher in targets.teachers.values())
     targets.fit([torch.rand(2, 3, 64, 64)])
     found = targets(torch.rand(1, 3, 64, 64), {"bottleneck": (4, 4), "stride8": (8, 8)})
     assert found["stride8"].shape == (1, targets.channels("stride8"), 8, 8)

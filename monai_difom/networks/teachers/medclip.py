@@ -58,12 +58,14 @@ class MedCLIPTeacher(Teacher):
 
     def __init__(
         self,
-        weights: str | os.PathLike,
+        weights: str | os.PathLike | None = None,
         maps: Sequence[str] = ("stride16", "stride32"),
         input_size: int | Sequence[int] | None = 224,
         architecture: Mapping[str, Any] | None = None,
         licence: str = "MIT",
     ) -> None:
+        if weights is None:
+            raise ValueError(f"a MedCLIPTeacher needs weights=<path of its file or folder>. {_WHERE}")
         file, state = _read(weights)
         if any(key.startswith("model.encoder.layers.") for key in state):
             network, stages, widths, shape = _swin(file, state, architecture or {})

@@ -135,7 +135,9 @@ class SegmentAnythingTeacher(Teacher):
 
 
 def medsam_teacher(
-    weights: str | os.PathLike, input_size: int = 1024, architecture: Mapping[str, Any] | None = None
+    weights: str | os.PathLike | None = None,
+    input_size: int = 1024,
+    architecture: Mapping[str, Any] | None = None,
 ) -> SegmentAnythingTeacher:
     """Return MedSAM: SAM's ViT-B with weights for medical images, and with the normalisation that they were trained with.
 

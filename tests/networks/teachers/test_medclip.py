@@ -72,19 +72,6 @@ class TestMedCLIPSwin(TeacherTester):
         return MedCLIPTeacher(folder, **{"input_size": 64, "architecture": TINY, **changes})
 
 
-class TestMedCLIPResNet(TestMedCLIPSwin):
-    def save(self, folder: Path) -> None:
-        save_resnet(folder)
-
-    def load(self, folder: Path, **changes: Any) -> Teacher:
-        changes = {
-            "maps": ["stride16"],
-            "input_size": 160,
-            **changes,
-        }  # a ResNet sees far: smaller maps tell no corner
-        return MedCLIPTeacher(folder / "pytorch_model.bin", **changes)
-
-
 def test_the_keys_are_those_of_the_published_file(tmp_path: Path) -> None:
     # transformers has renamed its own since; it still reads and writes these
     keys = published(tiny_swin(), tmp_path)
@@ -145,13 +132,21 @@ def _stage_input(model: Any, image: torch.Tensor) -> torch.Tensor:
     return model(image, output_hidden_states=True).hidden_states[2]
 
 
-def test_the_resnets_embedding_is_that_of_the_published_model(tmp_path: Path) -> None:
+def test_the_resnet_gives_its_last_two_stages_and_the_published_models_embedding(tmp_path: Path) -> None:
     model = save_resnet(tmp_path)
-    teacher = MedCLIPTeacher(tmp_path, ["embedding"], input_size=64)
-    image = torch.rand(1, 3, 64, 64)
+    teacher = MedCLIPTeacher(
+        tmp_path / "pytorch_model.bin", ["stride16", "stride32", "embedding"], input_size=(64, 96)
+    )
+    image = torch.rand(1, 3, 64, 96)
+    found = teacher(image)
+    assert {name: tuple(value.shape[1:]) for name, value in found.items()} == {
+        "stride16": (1024, 4, 6),
+        "stride32": (2048, 2, 3),
+        "embedding": (512, 2, 3),
+    }
     with torch.no_grad():
         expected = model(teacher.prepare(image))
-    torch.testing.assert_close(teacher(image)["embedding"].mean((2, 3)), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found["embedding"].mean((2, 3)), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_the_default_is_the_published_shape() -> None:
@@ -167,6 +162,11 @@ def test_a_missing_file_is_named_with_where_to_get_it_and_what_takes_its_path(tm
         FileNotFoundError, match=r"pytorch_model.bin.*pytrial/medclip-vit-pretrained.zip.*--medclip_weights"
     ):
         MedCLIPTeacher(tmp_path)
+
+
+def test_without_weights_the_error_says_where_they_are() -> None:
+    with pytest.raises(ValueError, match=r"needs weights=.*pytrial/medclip-pretrained.zip"):
+        MedCLIPTeacher()
 
 
 def _drop(state: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
