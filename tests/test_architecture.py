@@ -14,7 +14,7 @@ ROWS = [
     ("targets", "data", "transforms"),
     ("networks/teachers", "networks/nets"),
     ("networks/blocks", "networks/taps.py"),
-    ("losses", "metrics", "utils"),
+    ("losses", "metrics", "utils", "zoo"),
 ]
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE or path.name == "__main__.py"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
 from safetensors.torch import save_file
@@ -117,6 +118,30 @@ def test_training_leaves_a_plain_student_and_a_summary(trained: Path) -> None:
     assert summary["teachers"]["imagenet"]["licence"]
     assert (trained / "pictures" / "001_align.png").is_file()
     assert len((trained / "synthetic.csv").read_text().splitlines()) == 6
+
+
+def test_training_leaves_a_bundle_of_its_own_that_scores_the_same(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    bundle = trained / "bundle"
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    summary = json.loads((trained / "summary.json").read_text())
+    (teacher,) = metadata["teachers"]
+    assert teacher == {
+        "name": "imagenet",
+        **summary["teachers"]["imagenet"],
+        "source": "mobilenetv2.safetensors",
+    }
+    assert teacher["licence"] in (bundle / "docs" / "README.md").read_text()
+    config = str(bundle / "configs" / "evaluate.yaml")
+    done = call(
+        command(
+            "evaluating", [config], bundle_root=bundle, dataset_dir=data, output_dir=tmp_path, device="cpu"
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "evaluation.json").read_text())["test_sets"]["synthetic"]
+    assert found == pytest.approx(summary["test_sets"]["synthetic"], abs=1e-6)
 
 
 def test_evaluating_finds_the_scores_of_the_training(trained: Path, data: Path, tmp_path: Path) -> None:
@@ -230,6 +255,8 @@ def test_the_published_recipe_runs_and_leaves_a_student_without_latents(
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["collapse"]) == {"low", "high"}
     DifomUNet(2, 3, 1, FEATURES).load_state_dict(load_state(tmp_path / "models" / "model.pt"))
+    deployed = yaml.safe_load((tmp_path / "bundle" / "configs" / "inference.yaml").read_text())["network_def"]
+    assert (deployed["latents"], deployed["features"]) == ("none", FEATURES)
 
 
 def test_a_killed_run_that_is_resumed_has_the_weights_of_one_that_was_not(

@@ -1,0 +1,66 @@
+"""The configuration that is being run, for expressions in it that pass a part of it on as text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+
+def running_settings(*ids: str) -> dict[str, Any]:
+    """Return definitions of the running configuration, overlays and command line included.
+
+    MONAI hands an expression the objects that other ids were resolved to, and not how they were defined. This looks up
+    the parser that evaluates the expression instead. References inside a definition are replaced by their values, so
+    that it stands alone; expressions without references stay as they are.
+
+    Args:
+        ids: top-level ids, such as ``"network_def"``.
+
+    Returns:
+        Id -> its definition, plain data; ids that the configuration has not are left out.
+
+    Raises:
+        RuntimeError: the call is not in a ``$`` expression of a configuration.
+        ValueError: a definition refers to something that is no plain value.
+
+    Example::
+
+        run: ["$write_something(monai_difom.apps.running_settings('network_def'))"]
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            return {i: _plain(parser, i, deepcopy(parser[i])) for i in ids if i in parser.config}
+        frame = frame.f_back
+    raise RuntimeError(
+        "running_settings is for `$` expressions of a configuration; no configuration is being run."
+    )
+
+
+def _plain(parser: ConfigParser, place: str, value: Any) -> Any:
+    """Return a definition with the references in it resolved, at every depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(parser, f"{place}::{key}", child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(parser, f"{place}::{number}", child) for number, child in enumerate(value)]
+    if not isinstance(value, str) or not (value.startswith("@") or (value.startswith("$") and "@" in value)):
+        return value
+    found = parser.get_parsed_content(place)
+    if not _is_plain(found):
+        raise ValueError(
+            f"{place} is {value!r}, a {type(found).__name__}: a definition that is passed on can only refer to numbers, "
+            "texts and lists of them. Write it out in the configuration."
+        )
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """True for what YAML can hold without code."""
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(child) for child in value)
+    return value is None or isinstance(value, (bool, int, float, str))
