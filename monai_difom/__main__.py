@@ -45,7 +45,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "evaluate": (
         "score a folder of prediction maps against a folder of masks",
         _evaluate,
-        "monai_difom.apps.evaluate_folders:run_evaluate",
+        "monai_difom.apps.folders:run_evaluate",
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
-from .evaluate_folders import FolderScores, evaluate_folders
+from .folders import FolderScores, evaluate_folders
 from .score_files import score_table, write_scores
 from .summary import summarize
 

@@ -62,7 +62,7 @@ def read_mask(path: str | Path, threshold: float | None = None) -> np.ndarray:
     if threshold is not None:
         return levels >= threshold
     foreground = levels > 0
-    if not (levels[foreground] == levels.max()).all():
+    if np.count_nonzero(levels == levels.max()) not in (np.count_nonzero(foreground), levels.size):
         values, pixels = np.unique(levels, return_counts=True)
         often = np.argsort(-pixels, kind="stable")[:5]
         listed = ", ".join(f"{values[i]} ({pixels[i]} pixels)" for i in often)

@@ -172,27 +172,31 @@ class GreyMap:
         """
         if not self.foreground:
             return float("nan")
-        positive = self.levels > np.flatnonzero(self.values == 0)[-1]
-        box = bounding_box(positive | self.mask)
-        near = bounding_box(self.mask, margin=3)
+        wrong = (self.levels > np.flatnonzero(self.values == 0)[-1]) & ~self.mask
+        near, box = bounding_box(self.mask, margin=3), bounding_box(self.mask | wrong)
         box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, near, strict=True))
-        mask, values = self.mask[box], self.values[self.levels[box]]
-        nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
-        error = np.where(mask, 1 - values, values)
-        around = tuple(slice(n.start - b.start, n.stop - b.start) for n, b in zip(near, box, strict=True))
-        smooth = error[nearest[0][around], nearest[1][around]]
+        nearest = distance_transform_edt(~self.mask[box], return_distances=False, return_indices=True)
+        added = self._added(wrong[box], nearest, box)
+        within, values = self.mask[near], np.take(self.values, self.levels[near])
+        error = np.where(within, 1 - values, values)
+        # the error at the nearest pixel of the mask, which is the pixel itself inside
+        place = [slice(n.start - b.start, n.stop - b.start) for n, b in zip(near, box, strict=True)]
+        rows, columns = (axis[tuple(place)] - side.start for axis, side in zip(nearest, place, strict=True))
+        smooth = np.take(error, rows * error.shape[1] + columns)
         for axis in (0, 1):
             smooth = convolve1d(smooth, KERNEL, axis=axis, mode="constant")
-        within = mask[around]
-        lost = float(np.minimum(error[around][within], smooth[within]).sum())
-        wrong = positive[box] & ~mask
-        # only where the map is not 0: the square root of a whole image would take as long as the transform
-        distance = np.hypot(*(nearest[axis][wrong] - place for axis, place in enumerate(np.nonzero(wrong))))
-        added = float((error[wrong] * (2 - np.exp(np.log(0.5) / 5 * distance))).sum())
+        lost = float(np.minimum(error[within], smooth[within]).sum())
         recall = 1 - lost / self.foreground
         right = self.foreground - lost
         precision = right / (right + added + EPS)
         return float(2 * recall * precision / (recall + precision + EPS))
+
+    def _added(self, wrong: np.ndarray, nearest: np.ndarray, box: tuple[slice, ...]) -> float:
+        """Sum of the errors outside the mask, each weighted from 1 at its edge to 2 far away."""
+        places = np.nonzero(wrong)
+        distance = np.hypot(*(axis[places] - place for axis, place in zip(nearest, places, strict=True)))
+        errors = self.values[self.levels[box][places]]
+        return float((errors * (2 - np.exp(np.log(0.5) / 5 * distance))).sum())
 
 
 def _object(pixels: np.ndarray, values: np.ndarray) -> float:
