@@ -30,6 +30,21 @@ def _teachers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON list, with paths")
 
 
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--predictions", type=Path, required=True, metavar="DIR", help="grey-level maps of any program")
+    add("--masks", type=Path, required=True, metavar="DIR", help="masks of the same names")
+    add("--json", dest="json_file", type=Path, metavar="FILE", help="write the means there")
+    add("--csv", dest="csv_file", type=Path, metavar="FILE", help="write the scores of every image there")
+    add("--resize", action="store_true", help="bring maps to the size of their masks")
+    add("--threshold", type=float, default=0.5, help="share of the range from which a pixel counts (0.5)")
+    add("--spacing", type=float, nargs="+", metavar="MM", help="size of a pixel: one number, or height width")
+    add("--tolerance", type=float, default=2.0, help="of the surface Dice, in pixels or millimetres (2)")
+    add("--mask-threshold", type=float, metavar="LEVEL", help="for masks of more than two values")
+    add("--structures", nargs="+", default=[], metavar="NAME[=LABEL]", help="labels, or names of subfolders")
+    add("--workers", type=int, metavar="N", help="threads (one a CPU, at most 8)")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -38,6 +53,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "list the teachers, their licences and where their weights are",
         _teachers,
         "monai_difom.zoo:list_teachers",
+    ),
+    "evaluate": (
+        "score a folder of prediction maps against a folder of masks",
+        _evaluate,
+        "monai_difom.apps.folders:run_evaluate",
     ),
 }
 

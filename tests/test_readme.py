@@ -92,3 +92,15 @@ def test_the_ci_script_calls_the_test_command_and_the_checks() -> None:
     assert "make test" in script
     assert "make check" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def verb_commands() -> list[list[str]]:
+    text = "\n".join(block for page in PAGES for block in blocks(page, ""))
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("python -m monai_difom")]
+
+
+@pytest.mark.parametrize("words", verb_commands(), ids=lambda words: " ".join(words[3:5]))
+def test_every_verb_of_the_pages_takes_the_options_that_they_show(words: list[str]) -> None:
+    options = vars(make_parser().parse_args(words[3:]))
+    assert options["verb"] == words[3]

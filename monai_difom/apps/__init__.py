@@ -3,17 +3,23 @@
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .running import running_settings
+from .folders import FolderScores, evaluate_folders
+from .score_files import score_table, write_scores
 from .summary import summarize
 from .trained_bundle import check_bundle, write_trained_bundle
 
 __all__ = [
     "check_bundle",
+    "FolderScores",
     "check_overrides",
     "evaluate_bundle",
+    "evaluate_folders",
     "evaluate_set",
     "evaluate_sets",
     "predict_probability",
     "running_settings",
+    "score_table",
     "summarize",
     "write_trained_bundle",
+    "write_scores",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,11 @@ from monai.transforms import Compose
 from torch import nn
 from tqdm import tqdm
 
-from ..metrics import image_scores, mean_scores
-from ..utils import atomic_path, load_state, write_json
+from ..metrics import map_scores, mean_scores
+from ..utils import load_state, write_json
+from .score_files import write_scores
 
 logger = logging.getLogger(__name__)
-SCORES = ("dice", "iou", "hd95", "empty_mask", "undefined_hd95")
 
 
 @torch.no_grad()
@@ -43,6 +42,7 @@ def evaluate_set(
     device: torch.device | str = "cpu",
     threshold: float = 0.5,
     title: str = "",
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Score every image of a set.
 
@@ -53,9 +53,10 @@ def evaluate_set(
         device: where the network is.
         threshold: probability from which a pixel is foreground.
         title: title of the progress bar.
+        options: ``spacing`` and ``tolerance`` of `map_scores`.
 
     Returns:
-        One dict an image: ``image`` (path) and the scores of `image_scores`.
+        One dict an image: ``image`` (path) and what `map_scores` finds for the student's probabilities.
     """
     was_training = network.training
     network.eval()
@@ -64,7 +65,9 @@ def evaluate_set(
         data = chain(dict(item))
         mask = np.asarray(data["label"][0]) > 0.5
         probability = predict_probability(network, torch.as_tensor(data["image"]).to(device), mask.shape)
-        rows.append({"image": item["image"], **image_scores(probability.numpy() >= threshold, mask)})
+        # interpolation may leave [0, 1] by a rounding error
+        scores = map_scores(probability.clamp(0, 1).numpy(), mask, threshold, **options)
+        rows.append({"image": item["image"], **scores})
     network.train(was_training)
     return rows
 
@@ -77,6 +80,7 @@ def evaluate_sets(
     threshold: float = 0.5,
     output_dir: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
+    **options: Any,
 ) -> dict[str, dict[str, float]]:
     """Score a student on test sets and write one CSV a set.
 
@@ -88,9 +92,10 @@ def evaluate_sets(
         threshold: probability from which a pixel is foreground.
         output_dir: folder for ``<set>.csv``; None writes nothing.
         weights: state dict to load first; None keeps the weights that the network has.
+        options: ``spacing`` and ``tolerance`` of `map_scores`.
 
     Returns:
-        Set name -> ``n, dice, iou, hd95, empty_masks, undefined_hd95``; HD95 in pixels of the mask.
+        Set name -> result of `mean_scores`; distances are in pixels of the mask unless a spacing is given.
     """
     if weights is not None:
         # a network with side latents has heads that the exported file does not
@@ -105,23 +110,16 @@ def evaluate_sets(
     network.to(device)
     scores = {}
     for name, items in sets.items():
-        rows = evaluate_set(network, items, chain, device, threshold, title=name)
+        rows = evaluate_set(network, items, chain, device, threshold, title=name, **options)
         scores[name] = mean_scores(rows)
         logger.info(
-            "%s: n %d, Dice %.4f, IoU %.4f, HD95 %.2f",
+            "%s: n %d, Dice %.4f, IoU %.4f, S-measure %.4f, HD95 %.2f",
             name,
-            *(scores[name][k] for k in ("n", "dice", "iou", "hd95")),
+            *(scores[name][k] for k in ("n", "dice", "iou", "s_measure", "hd95")),
         )
         if output_dir is not None:
-            _write_rows(Path(output_dir) / f"{name}.csv", rows)
+            write_scores(Path(output_dir) / f"{name}.csv", rows)
     return scores
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=["image", *SCORES])
-        writer.writeheader()
-        writer.writerows({key: row[key] for key in ("image", *SCORES)} for row in rows)
 
 
 def evaluate_bundle(
@@ -132,6 +130,8 @@ def evaluate_bundle(
     output_dir: str | os.PathLike,
     device: torch.device | str = "cpu",
     threshold: float = 0.5,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
 ) -> dict[str, dict[str, float]]:
     """Score a trained student and write ``evaluation.json`` beside one CSV a test set; see `evaluate_sets`.
 
@@ -142,6 +142,9 @@ def evaluate_bundle(
         raise ValueError(
             "dataset_dir holds no test set. Allowed: TestDataset/<set>/{images,masks} or TestDB/<set>/{images,masks}."
         )
-    scores = evaluate_sets(network, sets, chain, device, threshold, output_dir, weights)
-    write_json(Path(output_dir) / "evaluation.json", {"weights": str(weights), "test_sets": scores})
+    measure = {"spacing": spacing, "tolerance": tolerance}
+    scores = evaluate_sets(network, sets, chain, device, threshold, output_dir, weights, **measure)
+    settings = {"threshold": threshold, **measure, "unit": "px" if spacing is None else "mm"}
+    content = {"weights": str(weights), "test_sets": scores, "settings": settings}
+    write_json(Path(output_dir) / "evaluation.json", content)
     return scores

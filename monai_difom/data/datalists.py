@@ -233,7 +233,7 @@ def _child(folder: Path, names: Sequence[str]) -> Path | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _files_by_stem(folder: Path) -> dict[str, Path]:
+def files_by_stem(folder: Path) -> dict[str, Path]:
     """Image files of a folder by stem; hidden files and other types are passed over."""
     files: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
@@ -257,7 +257,7 @@ def _pairs_in(folder: Path) -> list[Item]:
             f"no data set layout is recognised in {folder}. Found there: "
             f"{_few(entries) or 'nothing'}.\n{_EXAMPLE}"
         )
-    images, masks = _files_by_stem(images_dir), _files_by_stem(masks_dir)
+    images, masks = files_by_stem(images_dir), files_by_stem(masks_dir)
     if not images and not masks:
         raise ValueError(
             f"{images_dir} and {masks_dir} hold no images. Allowed types: "

@@ -1,5 +1,31 @@
-"""Scores of one image at its own size."""
+"""Scores of images at their own size: overlap, surfaces, grey levels; alone, as one evaluator, and as MONAI metrics."""
 
-from .overlap import image_scores, mean_scores
+from .cumulative import AlignmentMetric, ImageScoreMetric
+from .evaluator import (
+    COLUMNS,
+    SCORES,
+    image_scores,
+    map_scores,
+    mean_of_structures,
+    mean_scores,
+    structure_scores,
+)
+from .grey_maps import GreyMap, to_levels
+from .overlap import overlap_scores
+from .surface import surface_scores
 
-__all__ = ["image_scores", "mean_scores"]
+__all__ = [
+    "COLUMNS",
+    "SCORES",
+    "AlignmentMetric",
+    "GreyMap",
+    "ImageScoreMetric",
+    "image_scores",
+    "map_scores",
+    "mean_of_structures",
+    "mean_scores",
+    "overlap_scores",
+    "structure_scores",
+    "surface_scores",
+    "to_levels",
+]

@@ -18,11 +18,14 @@ def _square(*corners: slice, size: tuple[int, ...] = (20, 30)) -> np.ndarray:
 
 EMPTY = np.zeros((20, 30), dtype=bool)
 SQUARE = _square(slice(5, 15), slice(5, 15))
+PERFECT = {
+    **dict.fromkeys(("dice", "iou", "precision", "recall", "nsd"), 1),
+    **dict.fromkeys(("hd95", "false_positive", "undefined_hd95"), 0),
+}
 
 
 def test_the_mask_itself_is_a_perfect_prediction() -> None:
-    expected = {"dice": 1, "iou": 1, "hd95": 0, "empty_mask": 0, "undefined_hd95": 0}
-    assert image_scores(SQUARE, SQUARE) == expected
+    assert image_scores(SQUARE, SQUARE) == {**PERFECT, "empty_mask": 0}
 
 
 def test_a_square_that_is_shifted_by_a_fifth_of_its_side() -> None:
@@ -30,6 +33,13 @@ def test_a_square_that_is_shifted_by_a_fifth_of_its_side() -> None:
     assert scores["dice"] == pytest.approx(2 * 80 / 200)
     assert scores["iou"] == pytest.approx(80 / 120)
     assert scores["hd95"] == pytest.approx(2)
+
+
+def test_precision_and_recall_tell_too_much_from_too_little() -> None:
+    half = _square(slice(5, 15), slice(5, 10))
+    too_little, too_much = image_scores(half, SQUARE), image_scores(SQUARE, half)
+    assert (too_little["precision"], too_little["recall"]) == (1, 0.5)
+    assert (too_much["precision"], too_much["recall"]) == (0.5, 1)
 
 
 def test_squares_that_do_not_meet() -> None:
@@ -63,8 +73,7 @@ def test_spacing_scales_hd95_along_its_axis_and_nothing_else(spacing: object) ->
 
 
 def test_an_empty_prediction_of_an_empty_mask_is_right() -> None:
-    expected = {"dice": 1, "iou": 1, "hd95": 0, "empty_mask": 1, "undefined_hd95": 0}
-    assert image_scores(EMPTY, EMPTY) == expected
+    assert image_scores(EMPTY, EMPTY) == {**PERFECT, "empty_mask": 1}
 
 
 @pytest.mark.parametrize(("prediction", "mask"), [(EMPTY, SQUARE), (SQUARE, EMPTY)])
@@ -73,7 +82,9 @@ def test_where_one_is_empty_hd95_is_the_diagonal_and_counted(
 ) -> None:
     scores = image_scores(prediction, mask)
     assert (scores["dice"], scores["iou"], scores["undefined_hd95"]) == (0, 0, 1)
-    assert scores["empty_mask"] == float(not mask.any())
+    assert (scores["precision"], scores["recall"], scores["nsd"]) == (0, 0, 0)
+    # what was found in an empty mask is counted apart
+    assert scores["empty_mask"] == scores["false_positive"] == float(not mask.any())
     assert scores["hd95"] == pytest.approx(math.hypot(20, 30))
     assert image_scores(prediction, mask, (2, 0.5))["hd95"] == pytest.approx(math.hypot(40, 15))
 
@@ -106,6 +117,7 @@ def test_means_are_over_images_and_conventions_are_counted() -> None:
     rows = [image_scores(SQUARE, SQUARE), image_scores(EMPTY, SQUARE), image_scores(EMPTY, EMPTY)]
     means = mean_scores(row for row in rows)
     assert (means["n"], means["empty_masks"], means["undefined_hd95"]) == (3, 1, 1)
+    assert means["false_positives"] == 0
     assert means["dice"] == pytest.approx(2 / 3)
     assert means["hd95"] == pytest.approx(math.hypot(20, 30) / 3)
 
