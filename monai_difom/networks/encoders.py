@@ -29,7 +29,7 @@ def load_encoder(
 ) -> nn.Module:
     """Return a timm network that gives the list of its feature maps, finest first.
 
-    Its ``feature_info.channels()`` and ``feature_info.reduction()`` say channels and strides.
+    Its ``feature_info.reduction()`` says the strides, `encoder_channels` the channels.
 
     Args:
         name: timm model, ``"res2net50d"``; ``timm.list_models()`` gives all.
@@ -66,6 +66,12 @@ def load_encoder(
     advice = f"{option} must hold every key of timm's {name}; was it saved from another model or library?"
     fill_network(network, state, pretrained, advice, allow_other_modules=True)
     return network
+
+
+def encoder_channels(encoder: nn.Module) -> list[int]:
+    """Return the channels of an encoder's maps, finest first."""
+    info: Any = encoder.feature_info
+    return list(info.channels())
 
 
 def is_weight_file(pretrained: str | os.PathLike) -> bool:
