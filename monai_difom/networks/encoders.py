@@ -53,6 +53,8 @@ def load_encoder(
         hint = f" Near: {', '.join(near)}." if near else ""
         raise ValueError(f"timm has no model {name!r}.{hint} timm.list_models() gives all names.")
     arguments = dict(arguments, features_only=True, in_chans=in_channels)
+    if str(pretrained).lower() in ("true", "false", "none"):  # a word of a command line
+        pretrained = str(pretrained).lower() == "true"
     if not pretrained:
         return timm.create_model(name, pretrained=False, **arguments)
     if pretrained is True or not is_weight_file(pretrained):

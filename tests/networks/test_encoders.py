@@ -78,7 +78,7 @@ def test_what_is_no_model_and_what_are_no_weights_of_it_are_refused_with_what_wo
         load_encoder(NAME, tmp_path / "nowhere.pth")
 
 
-@pytest.mark.parametrize("pretrained", [True, "test_resnet.r160_in1k", "timm/test_resnet.r160_in1k"])
+@pytest.mark.parametrize("pretrained", [True, "true", "test_resnet.r160_in1k", "timm/test_resnet.r160_in1k"])
 def test_a_hub_that_cannot_be_reached_is_said_with_the_way_to_a_local_file(
     pretrained: bool | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +95,7 @@ def test_a_hub_that_cannot_be_reached_is_said_with_the_way_to_a_local_file(
     repository = asked.get("pretrained_cfg_overlay", {}).get("hf_hub_id")
     assert (asked["name"], repository) == {
         True: (NAME, None),
+        "true": (NAME, None),
         "test_resnet.r160_in1k": ("test_resnet.r160_in1k", None),
         "timm/test_resnet.r160_in1k": (NAME, "timm/test_resnet.r160_in1k"),
     }[pretrained]
