@@ -99,8 +99,13 @@ class Distiller(nn.Module):
             self._use(known, source)
         self.taps[name] = known[name]
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return ``(logits, {term: (B, target channels, *grid)})`` of an image batch ``(B, C, *spatial)``."""
+    def forward(
+        self, image: torch.Tensor
+    ) -> tuple[torch.Tensor | list[torch.Tensor], dict[str, torch.Tensor]]:
+        """Return ``(logits, {term: (B, target channels, *grid)})`` of an image batch ``(B, C, *spatial)``.
+
+        Of a student with side outputs, the logits are a list in train mode.
+        """
         logits, maps = read_taps(self.student, image, self.taps)
         heads = zip(self.term_names, self.heads, strict=True)
         return logits, {name: head(maps[self.term_taps[name]]) for name, head in heads}

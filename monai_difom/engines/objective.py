@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from monai.losses import DeepSupervisionLoss
 from torch import nn
 
-from ..losses import UniformBalancer
+from ..losses import DeepSupervision, UniformBalancer
 from ..targets import DistillationTerm
 
 
@@ -31,13 +33,15 @@ class Objective(nn.Module):
     """Mask loss and distillation terms by name; a balancer compares them, the phase weighs them.
 
     Args:
-        segmentation: mask loss, called as ``loss(logits, label)``.
+        segmentation: mask loss, called as ``loss(logits, label)``. Of a student with side outputs in training, a
+            `DeepSupervision` (or MONAI's `DeepSupervisionLoss`) gets the list; any other loss is applied to each
+            output, and the mean counts.
         balancer: dict of losses -> dict of weights; uniform by default.
     """
 
     def __init__(
         self,
-        segmentation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        segmentation: Callable[[Any, torch.Tensor], torch.Tensor],
         balancer: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -46,7 +50,7 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        logits: torch.Tensor,
+        logits: torch.Tensor | Sequence[torch.Tensor],
         label: torch.Tensor | None,
         student: Mapping[str, torch.Tensor],
         targets: Mapping[str, torch.Tensor],
@@ -56,8 +60,8 @@ class Objective(nn.Module):
         """Score one batch.
 
         Args:
-            logits: ``(B, K, *spatial)``.
-            label: masks of the same shape in [0, 1]; may be None when the segmentation weight is 0.
+            logits: ``(B, K, *spatial)``, or several of a student with side outputs.
+            label: masks ``(B, K, *spatial)`` in [0, 1]; may be None when the segmentation weight is 0.
             student: term -> head output.
             targets: term -> target of the same shape.
             terms: term -> its definition.
@@ -67,11 +71,12 @@ class Objective(nn.Module):
             FloatingPointError: a term is not finite; it is named.
         """
         losses: dict[str, torch.Tensor] = {}
+        # losses in full precision whatever the forward pass ran in
+        outputs = [each.float() for each in ([logits] if isinstance(logits, torch.Tensor) else logits)]
         if weights.get("segmentation", 0.0) > 0:
             if label is None:
                 raise ValueError("the segmentation term has a weight, but the batch holds no label.")
-            # losses in full precision whatever the forward pass ran in
-            losses["segmentation"] = self.segmentation(logits.float(), label)
+            losses["segmentation"] = self._segment(outputs, label)
         for name, target in targets.items():
             losses[name] = terms[name].loss(student[name], target)
         for name, value in losses.items():
@@ -82,9 +87,17 @@ class Objective(nn.Module):
         balance = self.balancer(losses)
         applied = {name: weights[name] * balance[name] for name in losses}
         # no term at all leaves a zero that still has a gradient, so that backward() stays legal
-        total = sum((applied[name] * losses[name] for name in losses), start=logits.float().sum() * 0.0)
+        total = sum((applied[name] * losses[name] for name in losses), start=outputs[-1].sum() * 0.0)
         return Scored(
             total=total,
             terms={name: value.detach() for name, value in losses.items()},
             weights={name: weights[name] * float(balance[name]) for name in losses},
         )
+
+    def _segment(self, outputs: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        """The mask loss of one output, or of several."""
+        if len(outputs) == 1:
+            return self.segmentation(outputs[0], label)
+        if isinstance(self.segmentation, (DeepSupervision, DeepSupervisionLoss)):
+            return self.segmentation(outputs, label)
+        return DeepSupervision(self.segmentation)(outputs, label)

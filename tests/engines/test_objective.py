@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from monai_difom.engines import Objective
+from monai_difom.losses import DeepSupervision
 from monai_difom.targets import DistillationTerm
 
 TERMS = {"low": DistillationTerm("low", tap="bottleneck")}
@@ -62,3 +63,24 @@ def test_a_mask_loss_without_a_mask_is_refused() -> None:
     logits, _, _, _ = parts()
     with pytest.raises(ValueError, match="no label"):
         Objective(DiceCELoss(sigmoid=True))(logits, None, {}, {}, TERMS, {"segmentation": 1.0})
+
+
+def test_side_outputs_are_scored_by_the_weights_of_their_loss_or_else_alike() -> None:
+    logits, label, _, _ = parts()
+    outputs = [logits, logits * 2]
+    plain = DiceCELoss(sigmoid=True)
+    each = [plain(output, label).detach() for output in outputs]
+    for loss, expected in (
+        (DeepSupervision(plain, [1.0, 0.5]), each[0] + 0.5 * each[1]),
+        (DeepSupervisionLoss(plain, weights=[1.0, 0.5]), each[0] + 0.5 * each[1]),
+        (plain, (each[0] + each[1]) / 2),
+    ):
+        scored = Objective(loss)(outputs, label, {}, {}, TERMS, {"segmentation": 1.0})
+        torch.testing.assert_close(scored.terms["segmentation"], expected)
+
+
+def test_side_outputs_in_half_precision_are_scored_in_full() -> None:
+    logits, label, _, _ = parts()
+    outputs = [logits.bfloat16(), logits.bfloat16()]
+    scored = Objective(DiceCELoss(sigmoid=True))(outputs, label, {}, {}, TERMS, {"segmentation": 1.0})
+    assert scored.total.dtype == torch.float32

@@ -1,6 +1,16 @@
 """Students: light segmentation networks with named taps."""
 
+from .emcadnet import EMCADNet, load_published_emcadnet
+from .pranet import PraNet, load_published_pranet
 from .unet import DifomUNet
 from .unetpp import DifomUNetPlusPlus, load_published_unetpp
 
-__all__ = ["DifomUNet", "DifomUNetPlusPlus", "load_published_unetpp"]
+__all__ = [
+    "DifomUNet",
+    "DifomUNetPlusPlus",
+    "EMCADNet",
+    "PraNet",
+    "load_published_emcadnet",
+    "load_published_pranet",
+    "load_published_unetpp",
+]

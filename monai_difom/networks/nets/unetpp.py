@@ -13,10 +13,10 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-from ...utils import load_state
 from ..blocks import DoubleConv, check_input_size, make_latents, upsample_like
 from ..blocks.latents import LatentMode
 from ..taps import Tap
+from ..weights import load_published
 from .unet import latent_taps
 
 
@@ -159,27 +159,10 @@ def load_published_unetpp(
     Raises:
         ValueError: a key of the checkpoint has no place, or a parameter of the network has no key.
     """
-    state = load_state(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
     own = network.state_dict()
-    mapped: dict[str, torch.Tensor] = {}
-    strangers = []
-    for key, value in state.items():
-        try:
-            target = published_key(key)
-        except ValueError:
-            target = key
-        if target is None or (target.startswith("latents.") and target not in own):
-            continue
-        if target in own and own[target].shape == value.shape:
-            mapped[target] = value
-        else:
-            strangers.append(key)
-    missing = sorted(set(own) - set(mapped))
-    if strangers or missing:
-        raise ValueError(
-            "this is no published U-Net++ checkpoint for a network of these widths: "
-            f"{len(strangers)} keys have no place ({', '.join(strangers[:3]) or 'none'}), "
-            f"{len(missing)} parameters have no key ({', '.join(missing[:3]) or 'none'})."
-        )
-    network.load_state_dict(mapped)
-    return network
+
+    def rename(key: str) -> str | None:
+        target = published_key(key)
+        return None if target is not None and target.startswith("latents.") and target not in own else target
+
+    return load_published(network, checkpoint, rename, "U-Net++")

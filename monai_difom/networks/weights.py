@@ -1,19 +1,21 @@
-"""Weight files of teachers: read without running code, and checked key by key against the network."""
+"""Weight files: read without running code, and checked key by key against the network."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from ...utils import load_state
+from ..utils import load_state
 
 # where training scripts put the state dict inside a checkpoint, and what wrappers put before every key
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "net")
 _WRAPPERS = ("module.", "_orig_mod.")
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_weights(path: str | os.PathLike, where_to_get: str) -> dict[str, torch.Tensor]:
@@ -97,6 +99,59 @@ def fill_network(
         ]
         raise ValueError(f"{path} does not fit {type(network).__name__}: {'; '.join(parts)}. {advice}")
     network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False, assign=assign)
+
+
+def load_published(
+    network: Network,
+    checkpoint: str | os.PathLike | Mapping[str, torch.Tensor],
+    rename: Callable[[str], str | None],
+    name: str,
+    optional: Sequence[str] = (),
+) -> Network:
+    """Load a published checkpoint of the same architecture under other names, strictly in both directions.
+
+    Args:
+        network: filled in place, or left as it was when anything does not fit.
+        checkpoint: file, or its state dict.
+        rename: published key -> the network's key; None to leave a key out; ``ValueError`` for a strange one.
+        name: the architecture, for messages.
+        optional: prefixes of the network's keys that may stay as they are.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: a key of the checkpoint has no place, or a parameter of the network has no key.
+    """
+    if isinstance(checkpoint, (str, os.PathLike)):
+        checkpoint = read_weights(checkpoint, f"Give a checkpoint of the published {name}.")
+    own = network.state_dict()
+    mapped: dict[str, torch.Tensor] = {}
+    strangers = []
+    for key, value in checkpoint.items():
+        try:
+            target = rename(key)
+        except ValueError:
+            target = key
+        if target is None:
+            continue
+        if target in own and own[target].shape == value.shape:
+            mapped[target] = value
+        else:
+            strangers.append(key)
+    missing = [
+        key
+        for key in sorted(set(own) - set(mapped))
+        if not key.endswith("num_batches_tracked") and not key.startswith(tuple(optional))
+    ]
+    if strangers or missing:
+        raise ValueError(
+            f"this is no published {name} checkpoint for a network of these widths: "
+            f"{len(strangers)} keys have no place ({', '.join(strangers[:3]) or 'none'}), "
+            f"{len(missing)} parameters have no key ({', '.join(missing[:3]) or 'none'})."
+        )
+    network.load_state_dict(mapped, strict=False)
+    return network
 
 
 def _summary(state: Any) -> str:
