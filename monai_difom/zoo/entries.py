@@ -121,29 +121,17 @@ ZOO: tuple[ZooEntry, ...] = (
     ),
     *(
         _hub(
-            f"dinov2-{size}",
+            f"dinov2-{registers}{size}",
             "ViTTeacher",
-            f"facebook/dinov2-{size}",
-            f"tokens {c}/14",
+            f"facebook/dinov2-{'with-registers-' if registers else ''}{size}",
+            f"tokens {channels}/14",
             518,
-            n,
+            parameters,
             "Apache-2.0",
             option="dinov2",
         )
-        for size, c, n in (("small", 384, 22.1), ("base", 768, 86.6), ("large", 1024, 304.4))
-    ),
-    *(
-        _hub(
-            f"dinov2-reg-{size}",
-            "ViTTeacher",
-            f"facebook/dinov2-with-registers-{size}",
-            f"tokens {c}/14",
-            518,
-            n,
-            "Apache-2.0",
-            option="dinov2",
-        )
-        for size, c, n in (("small", 384, 22.1), ("base", 768, 86.6), ("large", 1024, 304.4))
+        for registers in ("", "reg-")
+        for size, channels, parameters in (("small", 384, 22.1), ("base", 768, 86.6), ("large", 1024, 304.4))
     ),
     *(
         _hub(

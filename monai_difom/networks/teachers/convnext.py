@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ...utils import look_up
-from .base import InputContract, Teacher, TeacherMap, fixed_size
-from .hub import Normalisation, config_text, licence_of, load_config, load_network, read_normalisation
+from .base import Teacher, TeacherMap
+from .hub import Normalisation, config_text, hub_contract, licence_of, load_config, load_network
 
 _STRIDES = (4, 8, 16, 32)
 _FAMILIES = {"dinov3_convnext": "DINOv3 License"}
@@ -57,14 +57,7 @@ class ConvNextTeacher(Teacher):
         }
         chosen = {name: look_up(f"map of {model}", name, stages) for name in maps}
         network = load_network(model)
-        normalisation = read_normalisation(model, Normalisation()).replaced(mean, std)
-        contract = InputContract(
-            fixed_size(input_size, _STRIDES[-1]),
-            normalisation.mean,
-            normalisation.std,
-            _STRIDES[-1],
-            normalisation.interpolation,
-        )
+        contract = hub_contract(model, Normalisation(), input_size, _STRIDES[-1], mean, std)
         super().__init__(chosen, contract, licence or licence_of(model, default), model)
         self.network = network
         self.freeze()

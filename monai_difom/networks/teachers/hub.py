@@ -19,12 +19,21 @@ import torch
 from torch import nn
 
 from ...zoo import find_entry
+from .base import InputContract, fixed_size
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SEE_CARD = "see model card"
 
+# series whose publisher states one licence for all sizes, beyond those that the zoo lists
+_SERIES = {
+    "facebook/dinov2-": "Apache-2.0",
+    "facebook/dinov3-": "DINOv3 License",
+    "facebook/sam2": "Apache-2.0",
+    "openai/clip-vit-": "MIT",
+    "google/siglip": "Apache-2.0",
+}
 # PIL's numbers of the filters that torch has antialiased too
 _FILTERS = {2: "bilinear", 3: "bicubic"}
 # configuration values that say where a model came from or who wrote the file, not what it computes
@@ -145,10 +154,40 @@ def read_normalisation(model: str, family: Normalisation, own: bool = False) -> 
     return Normalisation(tuple(mean), tuple(std), interpolation)
 
 
+def hub_contract(
+    model: str,
+    family: Normalisation,
+    input_size: int | Sequence[int] | None,
+    multiple_of: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    own: bool = False,
+) -> InputContract:
+    """Return the input contract of a model: its own normalisation, unless a person gives another.
+
+    Args:
+        model: hub name or local folder.
+        family: see `read_normalisation`.
+        input_size: side, or (height, width), multiples of ``multiple_of``; None keeps the size of the image.
+        multiple_of: patch side, or the largest stride.
+        mean: in place of the model's.
+        std: in place of the model's.
+        own: see `read_normalisation`; a person's mean and deviation make up for the file.
+    """
+    found = read_normalisation(model, family, own and (mean is None or std is None)).replaced(mean, std)
+    size = fixed_size(input_size, multiple_of)
+    return InputContract(size, found.mean, found.std, multiple_of, found.interpolation)
+
+
 def licence_of(model: str, default: str = SEE_CARD) -> str:
-    """Return the licence of a model of the zoo by its name; derived models may have another one."""
+    """Return the licence of a published model by its name, in the zoo or in a series; derived ones may have another."""
     entry = find_entry(model)
-    return entry.licence if entry else default
+    if entry is not None:
+        return entry.licence
+    for start, licence in _SERIES.items():
+        if model.startswith(start) or Path(model).name.startswith(start.partition("/")[2]):
+            return licence
+    return default
 
 
 def config_text(config: Any) -> str:

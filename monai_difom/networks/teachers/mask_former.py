@@ -13,16 +13,8 @@ from typing import Any
 import torch
 
 from ...utils import look_up
-from .base import InputContract, Teacher, TeacherMap, fixed_size
-from .hub import (
-    Normalisation,
-    config_text,
-    explained,
-    licence_of,
-    load_config,
-    load_network,
-    read_normalisation,
-)
+from .base import Teacher, TeacherMap
+from .hub import Normalisation, config_text, explained, hub_contract, licence_of, load_config, load_network
 
 _LARGEST = 32
 _FINEST = 4
@@ -116,14 +108,7 @@ class MaskFormerTeacher(Teacher):
         known |= {f"stride{_FINEST}": TeacherMap(int(fine), _FINEST), _EVIDENCE: TeacherMap(1, _FINEST)}
         chosen = {name: look_up(f"map of {model}", name, known) for name in maps}
         network = load_network(model, family.loader, _UNUSED)
-        normalisation = read_normalisation(model, Normalisation()).replaced(mean, std)
-        contract = InputContract(
-            fixed_size(input_size, _LARGEST),
-            normalisation.mean,
-            normalisation.std,
-            _LARGEST,
-            normalisation.interpolation,
-        )
+        contract = hub_contract(model, Normalisation(), input_size, _LARGEST, mean, std)
         super().__init__(chosen, contract, licence or licence_of(model), model)
         self.family = family
         self.task_tokens: torch.Tensor

@@ -16,17 +16,17 @@ import torch
 from torch import nn
 
 from ...utils import look_up
-from .base import InputContract, Teacher, TeacherMap, fixed_size
+from .base import Teacher, TeacherMap
 from .hub import (
     CLIP,
     HALF,
     SEE_CARD,
     Normalisation,
     config_text,
+    hub_contract,
     licence_of,
     load_config,
     load_network,
-    read_normalisation,
 )
 
 
@@ -113,15 +113,8 @@ class ViTTeacher(Teacher):
         depth = int(config.num_hidden_layers)
         if any(not 1 <= layer <= depth for layer in layers):
             raise ValueError(f"layers is {list(layers)}; {model} has blocks 1 to {depth}.")
-        own = any(name in Path(model).name for name in _OWN_NORMALISATION) and (mean is None or std is None)
-        normalisation = read_normalisation(model, family.normalisation, own).replaced(mean, std)
-        contract = InputContract(
-            size=fixed_size(input_size, patch),
-            mean=normalisation.mean,
-            std=normalisation.std,
-            multiple_of=patch,
-            interpolation=normalisation.interpolation,
-        )
+        own = any(name in Path(model).name for name in _OWN_NORMALISATION)
+        contract = hub_contract(model, family.normalisation, input_size, patch, mean, std, own)
         spec = TeacherMap(int(config.hidden_size), patch)
         maps = {"tokens": spec, **{f"layer{layer}": spec for layer in layers}}
         super().__init__(maps, contract, licence or _licence(model, config.model_type), model)

@@ -48,6 +48,7 @@ def test_the_image_is_prepared_and_read_as_the_librarys_own_processor_and_model_
     found = teacher(image)
     with torch.no_grad():
         tokens = model(expected).last_hidden_state[:, 1:]
+    assert tokens.std() > 1e-3
     torch.testing.assert_close(found["stride32"].flatten(2).transpose(1, 2), tokens, atol=1e-5, rtol=1e-5)
     assert {name: tuple(value.shape[1:]) for name, value in found.items()} == {
         "stride4": (4, 16, 24),

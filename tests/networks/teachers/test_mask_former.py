@@ -114,6 +114,7 @@ def test_the_image_is_prepared_and_read_as_the_librarys_own_processor_and_model_
     found = teacher(image)
     levels = {value.shape[-1]: value for value in output.pixel_decoder_hidden_states}
     for name in ("stride8", "stride16", "stride32"):
+        assert found[name].std() > 1e-2
         torch.testing.assert_close(found[name], levels[found[name].shape[-1]], atol=1e-4, rtol=1e-4)
     evidence = mask_evidence(output.masks_queries_logits, output.class_queries_logits)
     torch.testing.assert_close(found["evidence"], evidence, atol=1e-4, rtol=1e-4)

@@ -116,6 +116,7 @@ def test_a_square_image_is_prepared_as_the_published_processor_does_and_gives_th
     torch.testing.assert_close(
         found["stride32"].flatten(2).transpose(1, 2), output.last_hidden_state, atol=1e-5, rtol=1e-5
     )
+    assert output.last_hidden_state.std() > 1e-2
     head = torch.load(tmp_path / "pytorch_model.bin")["vision_model.projection_head.weight"]
     torch.testing.assert_close(
         found["embedding"].mean((2, 3)), output.pooler_output @ head.T, atol=1e-4, rtol=1e-4
