@@ -158,15 +158,7 @@ def _score_folder(
 ) -> FolderScores:
     """The rows and remarks of one folder; its means are left to the caller."""
     map_files, mask_files = _pictures(predictions, "--predictions"), _pictures(masks, "--masks")
-    missing = sorted(set(mask_files) - set(map_files))
-    extra = sorted(str(map_files[stem].name) for stem in set(map_files) - set(mask_files))
-    if missing:
-        also = f" {len(extra)} map(s) have no mask: {_few(extra)}." if extra else ""
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(mask_files)} masks of {masks} have no map in {predictions}: "
-            f"{_few([mask_files[stem].name for stem in missing])}.{also} A map has the name of its mask up to the "
-            "extension; a mean over fewer images could not be compared."
-        )
+    extra = _check_names(map_files, mask_files, predictions, masks)
 
     def row_of(stem: str) -> tuple[dict[str, Any], list[str], bool] | ValueError:
         try:
@@ -174,7 +166,9 @@ def _score_folder(
             row = {"image": str(mask_files[stem]), **score(prediction, mask)}
         except ValueError as error:
             return error
-        return row, notes, prediction.dtype == np.uint8 and prediction.max() == 1
+        # a resized map is a float; 1e-6 for its rounding
+        highest = float(prediction.max()) / (255 if prediction.dtype == np.uint8 else 1)
+        return row, notes, prediction.dtype != bool and 0 < highest <= 1 / 255 + 1e-6
 
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         outcomes = list(
@@ -187,11 +181,7 @@ def _score_folder(
                 disable=None if progress else True,
             )
         )
-    problems = [str(outcome) for outcome in outcomes if isinstance(outcome, ValueError)]
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(f"{len(problems)} of {len(mask_files)} images cannot be scored:\n{listed}{more}")
+    _check_outcomes(outcomes)
     scored = [outcome for outcome in outcomes if not isinstance(outcome, ValueError)]
     if any(dark for *_, dark in scored) and not any(_above_one(map_files[stem]) for stem in mask_files):
         raise ValueError(
@@ -203,6 +193,31 @@ def _score_folder(
         for note in notes:
             remarks.setdefault(note, []).append(map_files[stem].name)
     return FolderScores([row for row, *_ in scored], {}, {}, remarks)
+
+
+def _check_names(
+    map_files: Mapping[str, Path], mask_files: Mapping[str, Path], predictions: Any, masks: Any
+) -> list[str]:
+    """Refuse masks without map; return the names of maps without mask."""
+    missing = sorted(set(mask_files) - set(map_files))
+    extra = sorted(str(map_files[stem].name) for stem in set(map_files) - set(mask_files))
+    if missing:
+        also = f" {len(extra)} map(s) have no mask: {_few(extra)}." if extra else ""
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(mask_files)} masks of {masks} have no map in {predictions}: "
+            f"{_few([mask_files[stem].name for stem in missing])}.{also} A map has the name of its mask up to the "
+            "extension; a mean over fewer images could not be compared."
+        )
+    return extra
+
+
+def _check_outcomes(outcomes: Sequence[object]) -> None:
+    """Raise one error that lists the images that could not be scored."""
+    problems = [str(outcome) for outcome in outcomes if isinstance(outcome, ValueError)]
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
+        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise ValueError(f"{len(problems)} of {len(outcomes)} images cannot be scored:\n{listed}{more}")
 
 
 def _above_one(file: Path) -> bool:

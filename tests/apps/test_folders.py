@@ -171,6 +171,10 @@ def test_maps_of_0_and_1_are_not_taken_for_black_ones(
         picture(file, (np.asarray(Image.open(file)) > 99).astype(np.uint8))
     assert run(folders) == 2
     assert "look like masks of 0 and 1" in capsys.readouterr().err
+    for file in folders[0].iterdir():
+        picture(file, np.kron(np.asarray(Image.open(file)), np.ones((2, 2), np.uint8)))
+    assert run(folders, "--resize") == 2
+    assert "look like masks of 0 and 1" in capsys.readouterr().err
 
 
 def test_false_positives_in_empty_masks_are_named(
