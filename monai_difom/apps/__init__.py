@@ -2,15 +2,15 @@
 
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
-from .running import running_settings
 from .folders import FolderScores, evaluate_folders
+from .running import running_settings
 from .score_files import score_table, write_scores
 from .summary import summarize
 from .trained_bundle import check_bundle, write_trained_bundle
 
 __all__ = [
-    "check_bundle",
     "FolderScores",
+    "check_bundle",
     "check_overrides",
     "evaluate_bundle",
     "evaluate_folders",
@@ -20,6 +20,6 @@ __all__ = [
     "running_settings",
     "score_table",
     "summarize",
-    "write_trained_bundle",
     "write_scores",
+    "write_trained_bundle",
 ]

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...utils import look_up, unknown_name
+from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_size
 from .hub import check_missing, config_text
-from .weights import fill_network, read_weights
 
 _MEAN, _STD = 0.5862785803043838, 0.27950088968644304
 _STRIDES = (16, 32)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from tests.testers import StudentTester
 
 
 class Published:
@@ -272,3 +275,49 @@ def published_keys(name: str) -> dict[str, Any]:
     if not file.is_file():
         pytest.skip(f"no list of published keys at {file}")
     return json.loads(file.read_text())
+
+
+def assert_takes_every_key(
+    make: Callable[..., nn.Module], load: Callable[..., nn.Module], name: str, parameters: int
+) -> None:
+    """A default network has the published number of parameters, and loads a checkpoint of the published keys."""
+    shapes = published_keys(name)["keys"]
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in make().parameters()) == parameters
+        for latents in ("none", "side"):
+            state = {key: torch.empty(shape) for key, shape in shapes.items()}
+            network = make(latents=latents)
+            assert load(network, state) is network
+
+
+def assert_refuses_what_does_not_fit(
+    load: Callable[[dict[str, torch.Tensor]], nn.Module],
+    state: dict[str, torch.Tensor],
+    strange: Sequence[str],
+    missing: tuple[str, str],
+) -> None:
+    """Strange keys are named; so is the place of a key that is missing."""
+    for key in strange:
+        with pytest.raises(ValueError, match=rf"1 keys have no place \({key}\), 0 parameters have no key"):
+            load({**state, key: torch.zeros(1)})
+    key, place = missing
+    with pytest.raises(ValueError, match=rf"1 parameters have no key \({place}\)"):
+        load({other: value for other, value in state.items() if other != key})
+
+
+class SideOutputTester(StudentTester):
+    """What holds for students of stride 32 with four side outputs, besides."""
+
+    image_size = (64, 96)
+    wrong_size = (72, 96)
+    nearest = "64x96 or 96x96"
+
+    @torch.no_grad()
+    def test_in_training_the_outputs_go_from_coarse_to_fine_and_the_last_is_the_prediction(
+        self, student: nn.Module, image: torch.Tensor
+    ) -> None:
+        prediction = student.eval()(image)
+        student.training = True  # its norms stay in eval mode
+        outputs = student(image)
+        assert [output.shape for output in outputs] == [prediction.shape] * 4
+        assert torch.equal(outputs[-1], prediction)

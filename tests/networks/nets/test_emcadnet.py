@@ -10,8 +10,14 @@ import torch
 from torch import nn
 
 from monai_difom.networks.nets import EMCADNet, load_published_emcadnet
-from tests.networks.nets.published import Published, emcadnet, published_keys
-from tests.testers import StudentTester
+from tests.networks.nets.published import (
+    Published,
+    SideOutputTester,
+    assert_refuses_what_does_not_fit,
+    assert_takes_every_key,
+    emcadnet,
+    published_keys,
+)
 
 # a PVTv2 in small
 TINY = {"embed_dims": (32, 48, 64, 80), "depths": (1, 2, 1, 1), "num_heads": (1, 2, 4, 5)}
@@ -22,31 +28,21 @@ def tiny(**changes: Any) -> EMCADNet:
     return EMCADNet(**{"encoder": "pvt_v2_b0", "encoder_arguments": TINY, "drop_path": 0.0, **changes})
 
 
-class EMCADNetTester(StudentTester):
-    image_size = (64, 96)
-    wrong_size = (72, 96)
-    nearest = "64x96 or 96x96"
-    head_bias = "heads.3.bias"
+class EMCADNetTester(SideOutputTester):
+    head = "heads.3"
+    refusals = (
+        ({"spatial_dims": 3}, "EMCADNet's encoder allows 2 only"),
+        ({"encoder": "resnet18"}, "allowed are pvt_v2_b0 to pvt_v2_b5"),
+        ({"latents": "outline"}, "allowed are 'none', 'side' and 'inline'"),
+    )
     idle = ("grey.",)
 
     def make(self, **changes: Any) -> nn.Module:
         return tiny(**{"out_channels": 2, "latent_channels": 3, **changes})
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"spatial_dims": 3}, "EMCADNet's encoder allows 2 only"),
-            ({"encoder": "resnet18"}, "allowed are pvt_v2_b0 to pvt_v2_b5"),
-            ({"latents": "outline"}, "allowed are 'none', 'side' and 'inline'"),
-        ],
-    )
-    def test_what_makes_no_student_is_refused(self, changes: dict, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            self.build(**changes)
-
 
 class TestEMCADNet(EMCADNetTester):
-    exports_to_onnx = True
+    exports = True
 
 
 class TestEMCADNetWithSideLatents(EMCADNetTester):
@@ -64,16 +60,6 @@ def test_every_published_encoder_gives_the_taps_that_the_bundle_reads(encoder: s
     found = {name: (tap.channels, tap.stride) for name, tap in network.taps.items()}
     assert found["bottleneck"] == (256 if encoder.endswith("b0") else 512, 32)
     assert found["stride8"] == (64 if encoder.endswith("b0") else 128, 8)
-
-
-def test_in_training_the_outputs_go_from_coarse_to_fine_and_the_last_is_the_prediction() -> None:
-    network = tiny().eval()
-    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    prediction = network(image)
-    network.training = True  # its norms stay in eval mode
-    outputs = network(image)
-    assert [output.shape for output in outputs] == [prediction.shape] * 4
-    assert torch.equal(outputs[-1], prediction)
 
 
 def test_stochastic_depth_works_in_train_mode_only() -> None:
@@ -114,14 +100,7 @@ def test_the_function_here_has_the_keys_and_shapes_of_the_published_checkpoint()
 
 
 def test_the_default_network_takes_every_published_key() -> None:
-    shapes = published_keys("emcadnet_pvt_v2_b2")["keys"]
-    for latents in ("none", "side"):
-        with torch.device("meta"):
-            network = EMCADNet(latents=latents)  # type: ignore[arg-type]
-        state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        assert load_published_emcadnet(network, state) is network
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in EMCADNet().parameters()) == 26_764_411
+    assert_takes_every_key(EMCADNet, load_published_emcadnet, "emcadnet_pvt_v2_b2", 26_764_411)
 
 
 @torch.no_grad()
@@ -169,13 +148,10 @@ def test_the_encoder_takes_a_file_in_the_published_layout(
     assert all(torch.equal(value, expected[key]) for key, value in found.items())
 
 
-@pytest.mark.parametrize("key", ["backbone.block5.0.norm1.weight", "decoder.mscb5.0.pconv1.0.weight", "x"])
-def test_a_strange_key_is_refused_and_named(small: dict[str, torch.Tensor], key: str) -> None:
-    with pytest.raises(ValueError, match=rf"1 keys have no place \({key}\), 0 parameters have no key"):
-        load_published_emcadnet(tiny(), {**small, key: torch.zeros(1)})
-
-
-def test_a_missing_key_is_refused_and_its_place_is_named(small: dict[str, torch.Tensor]) -> None:
-    state = {key: value for key, value in small.items() if key != "decoder.lgag3.W_g.0.bias"}
-    with pytest.raises(ValueError, match=r"1 parameters have no key \(decoder.gates.0.gate.0.bias\)"):
-        load_published_emcadnet(tiny(), state)
+def test_a_checkpoint_with_a_strange_or_a_missing_key_is_refused(small: dict[str, torch.Tensor]) -> None:
+    assert_refuses_what_does_not_fit(
+        lambda state: load_published_emcadnet(tiny(), state),
+        small,
+        strange=["backbone.block5.0.norm1.weight", "decoder.mscb5.0.pconv1.0.weight", "x"],
+        missing=("decoder.lgag3.W_g.0.bias", "decoder.gates.0.gate.0.bias"),
+    )

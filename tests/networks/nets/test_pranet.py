@@ -12,8 +12,14 @@ from torch import nn
 
 from monai_difom.networks.nets import PraNet, load_published_pranet
 from monai_difom.networks.taps import read_taps
-from tests.networks.nets.published import Published, pranet, published_keys
-from tests.testers import StudentTester
+from tests.networks.nets.published import (
+    Published,
+    SideOutputTester,
+    assert_refuses_what_does_not_fit,
+    assert_takes_every_key,
+    pranet,
+    published_keys,
+)
 
 # a Res2Net in small: same blocks, one a stage
 TINY = {"layers": (1, 2, 1, 1), "channels": (16, 20, 24, 32), "stem_width": 8}
@@ -31,30 +37,20 @@ def tiny(**changes: Any) -> PraNet:
     return PraNet(**{"encoder_arguments": TINY, **WIDTHS, **changes})
 
 
-class PraNetTester(StudentTester):
-    image_size = (64, 96)
-    wrong_size = (72, 96)
-    nearest = "64x96 or 96x96"
-    head_bias = "decoder.reverse.2.head.norm.bias"
+class PraNetTester(SideOutputTester):
+    head = "decoder.reverse.2.head.norm"
+    refusals = (
+        ({"spatial_dims": 3}, "PraNet's encoder allows 2 only"),
+        ({"encoder": "res2net50e"}, "no model 'res2net50e'. Near: "),
+        ({"latents": "outline"}, "allowed are 'none', 'side' and 'inline'"),
+    )
 
     def make(self, **changes: Any) -> nn.Module:
         return tiny(**{"out_channels": 2, "latent_channels": 3, **changes})
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"spatial_dims": 3}, "PraNet's encoder allows 2 only"),
-            ({"encoder": "res2net50e"}, "no model 'res2net50e'. Near: "),
-            ({"latents": "outline"}, "allowed are 'none', 'side' and 'inline'"),
-        ],
-    )
-    def test_what_makes_no_student_is_refused(self, changes: dict, message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            self.build(**changes)
-
 
 class TestPraNet(PraNetTester):
-    exports_to_onnx = True
+    exports = True
 
 
 class TestPraNetWithSideLatents(PraNetTester):
@@ -71,18 +67,6 @@ def test_the_taps_that_the_bundle_reads_are_there_at_published_widths() -> None:
     found = {name: (tap.channels, tap.stride) for name, tap in network.taps.items()}
     assert found["bottleneck"] == (2048, 32)
     assert found["stride8"] == (512, 8)
-
-
-def test_in_training_the_outputs_go_from_coarse_to_fine_and_the_last_is_the_prediction() -> None:
-    network = tiny().eval()
-    for module in network.modules():
-        module.training = False
-    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    prediction = network(image)
-    network.training = True  # its norms stay in eval mode
-    outputs = network(image)
-    assert [output.shape for output in outputs] == [prediction.shape] * 4
-    assert torch.equal(outputs[-1], prediction)
 
 
 @torch.no_grad()
@@ -135,14 +119,7 @@ def test_the_function_here_has_the_keys_and_shapes_of_the_published_checkpoint()
 
 
 def test_the_default_network_takes_every_published_key_but_the_unused_classifier() -> None:
-    shapes = published_keys("pranet_res2net50_v1b")["keys"]
-    for latents in ("none", "side"):
-        with torch.device("meta"):
-            network = PraNet(latents=latents)  # type: ignore[arg-type]
-        state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        assert load_published_pranet(network, state) is network
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in PraNet().parameters()) == 30_498_319
+    assert_takes_every_key(PraNet, load_published_pranet, "pranet_res2net50_v1b", 30_498_319)
 
 
 @torch.no_grad()
@@ -165,15 +142,10 @@ def test_a_loaded_network_computes_what_the_published_one_does(
     assert expected[-1].std() > 0.1
 
 
-@pytest.mark.parametrize(
-    "key", ["resnet.layer9.conv.weight", "ra5_conv1.conv.weight", "agg1.conv6.weight", "x"]
-)
-def test_a_strange_key_is_refused_and_named(small: dict[str, torch.Tensor], key: str) -> None:
-    with pytest.raises(ValueError, match=rf"1 keys have no place \({key}\), 0 parameters have no key"):
-        load_published_pranet(tiny(), {**small, key: torch.zeros(1)})
-
-
-def test_a_missing_key_is_refused_and_its_place_is_named(small: dict[str, torch.Tensor]) -> None:
-    state = {key: value for key, value in small.items() if key != "ra4_conv5.bn.bias"}
-    with pytest.raises(ValueError, match=r"1 parameters have no key \(decoder.reverse.0.head.norm.bias\)"):
-        load_published_pranet(tiny(), state)
+def test_a_checkpoint_with_a_strange_or_a_missing_key_is_refused(small: dict[str, torch.Tensor]) -> None:
+    assert_refuses_what_does_not_fit(
+        lambda state: load_published_pranet(tiny(), state),
+        small,
+        strange=["resnet.layer9.conv.weight", "ra5_conv1.conv.weight", "agg1.conv6.weight", "x"],
+        missing=("ra4_conv5.bn.bias", "decoder.reverse.0.head.norm.bias"),
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import nn
 
 from monai_difom.networks.nets import DifomUNetPlusPlus, load_published_unetpp
 from monai_difom.networks.taps import read_taps
+from tests.networks.nets.published import published_keys
 from tests.testers import StudentTester
 
 State = dict[str, torch.Tensor]
@@ -27,7 +26,7 @@ class UNetPlusPlusTester(StudentTester):
 
 
 class TestUNetPlusPlus(UNetPlusPlusTester):
-    exports_to_onnx = True
+    exports = True
 
 
 class TestUNetPlusPlusWithSideLatents(UNetPlusPlusTester):
@@ -123,19 +122,10 @@ def published_forward(state: State, x: torch.Tensor, levels: int) -> dict[str, t
     }
 
 
-@pytest.fixture(scope="session")
-def published_keys() -> dict[str, Any]:
-    """Keys and shapes of the real checkpoint; the test is skipped where the list is absent."""
-    shared = Path(os.environ.get("DIFOM_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")).parent
-    file = shared / "reference" / "checkpoint_keys" / "polypdifom_unetpp_3f.json"
-    if not file.is_file():
-        pytest.skip(f"no list of published keys at {file}")
-    return json.loads(file.read_text())
-
-
-def test_the_description_here_is_the_published_one(published_keys: dict[str, Any]) -> None:
-    assert published_shapes() == {key: tuple(shape) for key, shape in published_keys["keys"].items()}
-    assert published_keys["parameters"] == 9_625_153
+def test_the_description_here_is_the_published_one() -> None:
+    expected = published_keys("polypdifom_unetpp_3f")
+    assert published_shapes() == {key: tuple(shape) for key, shape in expected["keys"].items()}
+    assert expected["parameters"] == 9_625_153
 
 
 def _parameters(shapes: dict[str, tuple[int, ...]]) -> int:
