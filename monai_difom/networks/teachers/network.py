@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..encoders import load_encoder
 from ..taps import Tap, probe_taps, read_taps
+from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_size
-from .weights import fill_network, read_weights
 
 _SEE_SOURCE = "see the source of the weights"
 _PROBE_SIDE = 64
@@ -258,54 +258,10 @@ def _create_timm(
     model_arguments: dict[str, Any],
 ) -> nn.Module:
     """Create a timm feature extractor with published or local weights."""
-    import timm
-
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f" Near: {', '.join(near)}." if near else ""
-        raise ValueError(f"timm has no model {name!r}.{hint} timm.list_models() gives all names.")
-    arguments = dict(model_arguments, features_only=True)
-    if out_indices is not None:
-        arguments["out_indices"] = tuple(out_indices)
-    if weights is not None:
-        network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
-        state = read_weights(weights, f"`weights` takes a file in timm's layout of {name}.")
-        advice = (
-            f"`weights` must hold every key of timm's {name}; was it saved from another model or library?"
-        )
-        fill_network(network, _timm_keys(network, state), weights, advice, allow_other_modules=True)
-        return network
-    try:
-        return timm.create_model(name, pretrained=True, **arguments)
-    except TypeError:  # a model argument that timm does not know
-        raise
-    except Exception as error:  # hub, network and cache errors have no common class
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OSError(
-            f"the published weights of timm's {name} cannot be had: {reason} Give a local .safetensors or "
-            ".pth file as `weights` (`teacher_weights` in a configuration)."
-        ) from error
-
-
-def _timm_keys(network: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename published keys to those of timm's feature wrappers.
-
-    The list wrapper flattens top-level sequences (``stages.0`` becomes ``stages_0``); the getter wrapper
-    holds the whole model as ``model``.
-    """
-    children = dict(network.named_children())
-    renamed = {}
-    for key, value in state.items():
-        flat = key.replace(".", "_", 1)
-        if key.partition(".")[0] in children:
-            renamed[key] = value
-        elif flat.partition(".")[0] in children:
-            renamed[flat] = value
-        elif set(children) == {"model"}:
-            renamed[f"model.{key}"] = value
-        else:
-            renamed[key] = value
-    return renamed
+    chosen = {} if out_indices is None else {"out_indices": tuple(out_indices)}
+    option = "`weights` (`teacher_weights` in a configuration)"
+    published = weights if weights is not None else True
+    return load_encoder(name, published, option=option, **{**model_arguments, **chosen})
 
 
 def _stage_names(model: str, strides: Sequence[int], names: Sequence[str] | None) -> list[str]:

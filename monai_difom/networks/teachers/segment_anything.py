@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...utils import look_up, unknown_name
+from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_size
-from .weights import fill_network, read_weights
 
 _PATCH = 16
 _CHANNELS = 256

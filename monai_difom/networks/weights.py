@@ -1,4 +1,4 @@
-"""Weight files of teachers: read without running code, and checked key by key against the network."""
+"""Weight files: read without running code, and checked key by key against the network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...utils import load_state
+from ..utils import load_state
 
 # where training scripts put the state dict inside a checkpoint, and what wrappers put before every key
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "net")
