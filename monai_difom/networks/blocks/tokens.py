@@ -86,7 +86,10 @@ class MonaiTokens(nn.Module):
                 f"image_size is {tuple(sides)}, which makes {prod(self.grid)} patches of {self.patch}; the MONAI ViT "
                 f"was built for {network.patch_embedding.n_patches}. Give the same size as image_size and img_size."
             )
-        network.norm = nn.Identity()  # of the last layer alone, which is read before it
+        # parts that no hidden state passes would be trained in vain
+        network.norm = nn.Identity()
+        for block in network.blocks:
+            block.norm_cross_attn = nn.Identity()
         self.model = network
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:

@@ -19,7 +19,7 @@ class UNetTester(StudentTester):
 
 
 class TestUNet(UNetTester):
-    exports_to_onnx = True
+    exports = True
 
 
 class TestUNetWithSideLatents(UNetTester):

@@ -27,7 +27,7 @@ class UNetPlusPlusTester(StudentTester):
 
 
 class TestUNetPlusPlus(UNetPlusPlusTester):
-    exports_to_onnx = True
+    exports = True
 
 
 class TestUNetPlusPlusWithSideLatents(UNetPlusPlusTester):
