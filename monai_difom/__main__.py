@@ -28,9 +28,7 @@ def _taps(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, nargs="+", help="YAML files with network_def, as configs/students/*.yaml"
     )
     parser.add_argument("--depth", type=int, default=2, help="levels of modules to show, 0 for all (2)")
-    parser.add_argument(
-        "--image_size", type=int, nargs="+", metavar="N", help="side, or one per axis (64; volumes 32)"
-    )
+    parser.add_argument("--image_size", type=int, nargs="+", metavar="N", help="side, or one per axis (64)")
     parser.add_argument("--channels", type=int, help="channels of the image (those of the first convolution)")
     parser.add_argument(
         "--network", default="network_def", metavar="ID", help="id in the files (network_def)"

@@ -28,7 +28,7 @@ def run_taps(
     Args:
         config: YAML or JSON files, merged in their order, with a network in them.
         depth: levels of modules to show; 0 for all.
-        image_size: side, or one per axis, of the image; None takes 64 for images and 32 for volumes.
+        image_size: side, or one per axis, of the image; None takes 64.
         channels: channels of the image; None takes those of the network's first convolution.
         network: id of the network in the files.
     """
@@ -95,7 +95,7 @@ def make_image(network: nn.Module, size: Sequence[int] | None, channels: int | N
     if channels is not None and size is not None and len(size) > 1:
         return torch.zeros(1, channels, *size)
     dims, own = first_convolution(network)
-    sides = list(size or [64 if dims == 2 else 32])
+    sides = list(size or [64])
     if len(sides) not in (1, dims):
         raise ValueError(
             f"image_size has {len(sides)} numbers; the network takes {dims} axes: give 1 or {dims}."

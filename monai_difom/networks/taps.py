@@ -41,7 +41,9 @@ def get_module(network: nn.Module, path: str) -> nn.Module:
     """Return the submodule at a dotted path, or raise ``ValueError`` naming the nearest path."""
     modules = dict(network.named_modules())
     if path not in modules:
-        raise ValueError(unknown_name(f"module of {type(network).__name__}", path, (n for n in modules if n)))
+        # a network has hundreds of modules: those as deep as the path are enough to choose from
+        options = (name for name in modules if name and name.count(".") <= path.count("."))
+        raise ValueError(unknown_name(f"module of {type(network).__name__}", path, options))
     return modules[path]
 
 
