@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_every_module_has_a_row_with_channels_stride_and_tap(capsys: pytest.Capt
     assert found["head"] == ["Conv2d", "1", "1", "64x96"]
     assert "encoder.3.conv1" not in found
     assert "one output 1x1x64x96" in out
+
+
+def test_the_command_of_the_readme_shows_the_modules_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = re.findall(r"^python -m monai_difom (taps .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    monkeypatch.chdir(ROOT)
+    assert main(line.split()) == 0
+    assert {"down_4", "down_3"} <= set(rows(capsys.readouterr().out))
 
 
 def test_depth_shows_more_and_several_maps_have_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
