@@ -45,6 +45,18 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="threads (one a CPU, at most 8)")
 
 
+def _taps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", type=Path, nargs="+", help="YAML files with network_def, as configs/students/*.yaml"
+    )
+    parser.add_argument("--depth", type=int, default=2, help="levels of modules to show, 0 for all (2)")
+    parser.add_argument("--image_size", type=int, nargs="+", metavar="N", help="side, or one per axis (64)")
+    parser.add_argument("--channels", type=int, help="channels of the image (those of the first convolution)")
+    parser.add_argument(
+        "--network", default="network_def", metavar="ID", help="id in the files (network_def)"
+    )
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -59,6 +71,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         _evaluate,
         "monai_difom.apps.folders:run_evaluate",
     ),
+    "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
 }
 
 

@@ -6,7 +6,9 @@ A tap is read with a forward hook that lives for one call. The network itself is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +23,8 @@ class Tap:
     """One feature map of a network.
 
     Args:
-        module: dotted path of the module whose output is the map.
+        module: dotted path of the module whose output is the map. Of a module that gives several maps the last one is
+            read, or the one whose index is in brackets: ``"encoder[2]"``.
         channels: channels of the map.
         stride: input pixels per map pixel along an axis (16 for a 22x22 map of a 352x352 image).
         source: name of another tap. When given, `module` is not part of the network's forward pass: it is
@@ -38,14 +41,28 @@ def get_module(network: nn.Module, path: str) -> nn.Module:
     """Return the submodule at a dotted path, or raise ``ValueError`` naming the nearest path."""
     modules = dict(network.named_modules())
     if path not in modules:
-        raise ValueError(unknown_name(f"module of {type(network).__name__}", path, (n for n in modules if n)))
+        # a network has hundreds of modules: those as deep as the path are enough to choose from
+        options = (name for name in modules if name and name.count(".") <= path.count("."))
+        raise ValueError(unknown_name(f"module of {type(network).__name__}", path, options))
     return modules[path]
+
+
+def split_index(path: str) -> tuple[str, int | None]:
+    """Return the module path of a tap, and which of the module's maps is meant: ``"encoder[2]"`` -> ``("encoder", 2)``."""
+    found = re.fullmatch(r"(.*)\[(-?\d+)\]", path)
+    return (found[1], int(found[2])) if found else (path, None)
 
 
 def _as_map(output: object, path: str) -> torch.Tensor:
     """The map in a module's output; a list or tuple gives its last tensor (the deepest, by custom)."""
-    if isinstance(output, (list, tuple)) and output and isinstance(output[-1], torch.Tensor):
-        output = output[-1]
+    index = split_index(path)[1]
+    if isinstance(output, (list, tuple)) and output:
+        index = -1 if index is None else index
+        if not -len(output) <= index < len(output):
+            raise ValueError(f"{path!r}: the module gives {len(output)} maps; count them from 0.")
+        output = output[index]
+    elif index is not None:
+        raise ValueError(f"{path!r}: the module gives one output, not a list. Leave out the [{index}].")
     if not isinstance(output, torch.Tensor) or output.ndim < 4:
         found = type(output).__name__
         if isinstance(output, torch.Tensor):
@@ -85,7 +102,8 @@ def read_taps(
         for name, tap in taps.items():
             if tap.source is None:
                 hook = partial(_keep, maps, name, tap.module)
-                handles.append(get_module(network, tap.module).register_forward_hook(hook))
+                module = get_module(network, split_index(tap.module)[0])
+                handles.append(module.register_forward_hook(hook))
         output = network(image)
     finally:
         for handle in handles:
@@ -113,7 +131,34 @@ def _apply_source(
     return maps[name]
 
 
-@torch.no_grad()
+def first_convolution(network: nn.Module) -> tuple[int, int]:
+    """Return spatial dimensions and input channels of a network, as its first convolution has them.
+
+    Raises:
+        ValueError: the network has no convolution.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            return len(module.kernel_size), module.in_channels
+    raise ValueError(
+        f"{type(network).__name__} has no convolution that shows what image it takes. Give spatial_dims and in_channels."
+    )
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the network in eval mode, without gradients; afterwards each module has its own mode back."""
+    # each module has a mode of its own: a frozen encoder in eval mode must not wake up
+    training = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield network
+    finally:
+        for module, mode in training:
+            module.training = mode
+
+
 def probe_taps(network: nn.Module, modules: Mapping[str, str], image: torch.Tensor) -> dict[str, Tap]:
     """Find channels and strides of modules by one forward pass in eval mode.
 
@@ -123,14 +168,8 @@ def probe_taps(network: nn.Module, modules: Mapping[str, str], image: torch.Tens
         image: an input that the network takes, ``(B, C, *spatial)``; one batch entry is enough.
     """
     drafts = {name: Tap(module=path, channels=0, stride=0) for name, path in modules.items()}
-    # each module has a mode of its own: a frozen encoder in eval mode must not wake up
-    training = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
+    with evaluating(network):
         _, maps = read_taps(network, image, drafts)
-    finally:
-        for module, mode in training:
-            module.training = mode
     return {
         name: Tap(module=modules[name], channels=found.shape[1], stride=image.shape[-1] / found.shape[-1])
         for name, found in maps.items()

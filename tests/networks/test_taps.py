@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_difom.networks.taps import Tap, get_module, probe_taps, read_taps
+from monai_difom.networks.taps import Tap, first_convolution, get_module, probe_taps, read_taps
 
 
 class Plain(nn.Module):
@@ -99,6 +99,34 @@ def test_two_taps_may_read_one_module(network: Plain, image: torch.Tensor) -> No
 def test_of_a_tuple_the_last_map_is_read(image: torch.Tensor) -> None:
     _, maps = read_taps(Pyramid(), image, {"deep": Tap("encoder", 6, 4)})
     assert maps["deep"].shape == (2, 6, 4, 6)
+
+
+def test_of_a_list_any_map_is_read_by_its_index(image: torch.Tensor) -> None:
+    network = Pyramid()
+    taps = probe_taps(network, {"fine": "encoder[0]", "deep": "encoder[1]", "last": "encoder[-1]"}, image)
+    assert taps == {
+        "fine": Tap("encoder[0]", 3, 1),
+        "deep": Tap("encoder[1]", 6, 4),
+        "last": Tap("encoder[-1]", 6, 4),
+    }
+    _, maps = read_taps(network, image, taps)
+    assert torch.equal(maps["fine"], image)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("encoder[2]", "gives 2 maps; count them from 0"), ("[0]", "gives one output, not a list")],
+)
+def test_an_index_that_cannot_be_is_refused(image: torch.Tensor, path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_taps(Pyramid(), image, {"a": Tap(path, 3, 1)})
+
+
+def test_the_first_convolution_shows_what_image_a_network_takes(network: Plain) -> None:
+    assert first_convolution(network) == (2, 3)
+    assert first_convolution(nn.Sequential(nn.ReLU(), nn.Conv3d(5, 2, 1))) == (3, 5)
+    with pytest.raises(ValueError, match="Give spatial_dims and in_channels"):
+        first_convolution(nn.Linear(2, 2))
 
 
 def test_a_missing_module_is_answered_with_the_nearest(network: Plain, image: torch.Tensor) -> None:

