@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from ..losses import UniformBalancer
+from ..losses import Balancer, UniformBalancer
 from ..targets import DistillationTerm
 
 
@@ -20,11 +20,13 @@ class Scored:
         total: the number that is minimised, a scalar with gradient.
         terms: term -> its unweighted value, without gradient.
         weights: term -> the weight it had in the total.
+        balance: term -> what the balancer gave it, before the phase weighed it; balanced terms only.
     """
 
     total: torch.Tensor
     terms: dict[str, torch.Tensor]
     weights: dict[str, float]
+    balance: dict[str, float] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -32,17 +34,24 @@ class Objective(nn.Module):
 
     Args:
         segmentation: mask loss, called as ``loss(logits, label)``.
-        balancer: dict of losses -> dict of weights; uniform by default.
+        balancer: compares the terms; uniform by default. Its parameters belong in the optimiser.
+        balance_masks: let it compare the mask loss too, under the name ``segmentation``; else that keeps weight 1.
     """
 
     def __init__(
         self,
         segmentation: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        balancer: nn.Module | None = None,
+        balancer: Balancer | None = None,
+        balance_masks: bool = False,
     ) -> None:
         super().__init__()
         self.segmentation = segmentation
         self.balancer = balancer if balancer is not None else UniformBalancer()
+        self.balance_masks = balance_masks
+
+    def check_terms(self, names: Iterable[str]) -> None:
+        """Refuse a balancer that does not compare the training's distillation terms; see `Balancer.check_terms`."""
+        self.balancer.check_terms([*(["segmentation"] if self.balance_masks else []), *names])
 
     def forward(
         self,
@@ -79,12 +88,19 @@ class Objective(nn.Module):
                 raise FloatingPointError(
                     f"loss term {name!r} is {float(value)}. Lower the learning rate or clip the gradient (max_grad_norm)."
                 )
-        balance = self.balancer(losses)
-        applied = {name: weights[name] * balance[name] for name in losses}
+        compared = {n: value for n, value in losses.items() if n != "segmentation" or self.balance_masks}
+        balance, own = self.balancer(compared)
+        applied = {name: weights[name] * balance.get(name, 1.0) for name in losses}
         # no term at all leaves a zero that still has a gradient, so that backward() stays legal
         total = sum((applied[name] * losses[name] for name in losses), start=logits.float().sum() * 0.0)
+        if own is not None:
+            # trains the balancer and costs nothing; a published balancer, which also moves the student, must
+            # count as much as the terms that it compares
+            scale = sum(weights[name] for name in compared) / len(compared)
+            total = total + scale * (own - own.detach())
         return Scored(
             total=total,
             terms={name: value.detach() for name, value in losses.items()},
-            weights={name: weights[name] * float(balance[name]) for name in losses},
+            weights={name: float(applied[name]) for name in losses},
+            balance={name: float(value) for name, value in balance.items()},
         )

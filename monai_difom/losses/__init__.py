@@ -1,8 +1,31 @@
 """Distillation and segmentation losses, as MONAI losses."""
 
-from .balance import UniformBalancer
+from .annotated import MISSING, AnnotatedLoss
+from .balance import (
+    Balancer,
+    RunningMeanBalancer,
+    StaticBalancer,
+    TeacherDropping,
+    UncertaintyBalancer,
+    UniformBalancer,
+)
+from .balance_learned import AttentionBalancer, MLPBalancer
 from .feature import FeatureDistillationLoss
 from .frequency import FrequencyDistillationLoss
 from .structure import StructureLoss
 
-__all__ = ["FeatureDistillationLoss", "FrequencyDistillationLoss", "StructureLoss", "UniformBalancer"]
+__all__ = [
+    "MISSING",
+    "AnnotatedLoss",
+    "AttentionBalancer",
+    "Balancer",
+    "FeatureDistillationLoss",
+    "FrequencyDistillationLoss",
+    "MLPBalancer",
+    "RunningMeanBalancer",
+    "StaticBalancer",
+    "StructureLoss",
+    "TeacherDropping",
+    "UncertaintyBalancer",
+    "UniformBalancer",
+]
