@@ -23,10 +23,27 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _export(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument(
+        "--encoder-only",
+        action="store_true",
+        help="the student's encoder alone, a backbone for other students",
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="a run's folder, or its model.pt"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=".safetensors file to write"
+    )
+    parser.add_argument("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "export": ("take the encoder out of a finished run", _export, "monai_difom.apps.export:run_export"),
 }
 
 
