@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -129,8 +129,10 @@ class MLPBalancer(LearnedBalancer):
     is not stated there: ReLU here. A term that a phase leaves out reads as 0.
 
     Args:
-        terms: see `LearnedBalancer`, as `form`, `temperature`, `floor` and `warmup`.
+        terms: names of the terms.
+        form: ``"sound"`` or ``"published"``.
         hidden: width of the hidden layer.
+        **sound: ``temperature``, ``floor`` and ``warmup`` of the sound form, see `LearnedBalancer`.
     """
 
     def __init__(
@@ -138,11 +140,9 @@ class MLPBalancer(LearnedBalancer):
         terms: Sequence[str],
         form: Form = "sound",
         hidden: int = 16,
-        temperature: float = 1.0,
-        floor: float = 0.2,
-        warmup: int = 10,
+        **sound: Any,
     ) -> None:
-        super().__init__(terms, form, temperature, floor, warmup)
+        super().__init__(terms, form, **sound)
         self.width = 2 if form == "sound" else 1
         self.first = nn.Linear(len(self.terms) * self.width, hidden)
         self.last = nn.Linear(hidden, len(self.terms))
@@ -163,8 +163,10 @@ class AttentionBalancer(LearnedBalancer):
     plus a learned linear map, shared by all terms, of the term's lag and trend.
 
     Args:
-        terms: see `LearnedBalancer`, as `form`, `temperature`, `floor` and `warmup`.
+        terms: names of the terms.
+        form: ``"sound"`` or ``"published"``.
         dim: d, length of query and keys.
+        **sound: ``temperature``, ``floor`` and ``warmup`` of the sound form, see `LearnedBalancer`.
     """
 
     def __init__(
@@ -172,11 +174,9 @@ class AttentionBalancer(LearnedBalancer):
         terms: Sequence[str],
         form: Form = "sound",
         dim: int = 16,
-        temperature: float = 1.0,
-        floor: float = 0.2,
-        warmup: int = 10,
+        **sound: Any,
     ) -> None:
-        super().__init__(terms, form, temperature, floor, warmup)
+        super().__init__(terms, form, **sound)
         self.query = nn.Parameter(torch.randn(dim))
         # start with equal weights
         self.keys = nn.Parameter(torch.zeros(len(self.terms), dim))
