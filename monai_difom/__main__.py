@@ -57,6 +57,22 @@ def _taps(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _export(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument(
+        "--encoder-only",
+        action="store_true",
+        help="the student's encoder alone, a backbone for other students",
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="a run's folder, or its model.pt"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help=".safetensors file to write"
+    )
+    parser.add_argument("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -72,6 +88,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.folders:run_evaluate",
     ),
     "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
+    "export": ("take the encoder out of a finished run", _export, "monai_difom.apps.export:run_export"),
 }
 
 

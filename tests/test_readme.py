@@ -27,7 +27,9 @@ PAGES = [
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+    # all fences in turn: a search for one language takes the end of another's block for a beginning
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for found, text in fences if found == language]
 
 
 def bundle_commands() -> list[list[str]]:
@@ -104,3 +106,21 @@ def verb_commands() -> list[list[str]]:
 def test_every_verb_of_the_pages_takes_the_options_that_they_show(words: list[str]) -> None:
     options = vars(make_parser().parse_args(words[3:]))
     assert options["verb"] == words[3]
+
+
+def test_the_python_of_the_page_on_structures_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(ROOT / "docs" / "structures.md", "python")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(compile(code, "docs/structures.md", "exec"), found)
+    assert found["chain"](found["train"][0])["label"].shape == (12, 64, 64)
+
+
+def test_every_export_command_of_a_page_is_understood() -> None:
+    from monai_difom.__main__ import make_parser
+
+    text = "\n".join(block for page in PAGES for block in blocks(page, "")).replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("python -m monai_difom export")]
+    assert lines
+    for line in lines:
+        make_parser().parse_args(shlex.split(line)[3:])

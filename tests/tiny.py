@@ -77,8 +77,10 @@ def make_trainer(
         {"tiny": teacher}, changes.pop("terms", make_terms()), fuse=fuse, fuse_channels=6, fit_images=6
     )
     distiller = Distiller(student, targets)
+    objective = Objective(DiceCELoss(sigmoid=True), changes.pop("balancer", None))
     optimizer = torch.optim.AdamW(
-        [*distiller.parameters(), *targets.parameters()], lr=changes.pop("learning_rate", 2e-3)
+        [*distiller.parameters(), *targets.parameters(), *objective.parameters()],
+        lr=changes.pop("learning_rate", 2e-3),
     )
     return DistillationTrainer(
         device="cpu",
@@ -86,7 +88,7 @@ def make_trainer(
         train_data_loader=loader,
         distiller=distiller,
         targets=targets,
-        objective=Objective(DiceCELoss(sigmoid=True)),
+        objective=objective,
         optimizer=optimizer,
         schedule=OneCycle(),
         train_handlers=list(handlers),

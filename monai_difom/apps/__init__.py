@@ -2,6 +2,7 @@
 
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
+from .export import describe_run, export_encoder
 from .folders import FolderScores, evaluate_folders
 from .running import running_settings
 from .score_files import score_table, write_scores
@@ -12,10 +13,12 @@ __all__ = [
     "FolderScores",
     "check_bundle",
     "check_overrides",
+    "describe_run",
     "evaluate_bundle",
     "evaluate_folders",
     "evaluate_set",
     "evaluate_sets",
+    "export_encoder",
     "predict_probability",
     "running_settings",
     "score_table",

@@ -12,7 +12,8 @@ import torch
 
 from .. import __version__
 from ..engines import DistillationTrainer
-from ..handlers import CollapseMonitor, PhaseLog, TrainingCheckpoint
+from ..handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
+from ..handlers.teachers import FIGURES
 from ..utils import write_json
 
 
@@ -30,7 +31,9 @@ def summarize(
     Returns:
         The summary: ``test_sets``; ``phases`` (name, epochs, last value of every term and weight); ``collapse`` (term ->
         r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
-        ``targets`` (what was fitted); ``teachers`` (source, licence, signature); ``student``; ``versions``.
+        ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
+        `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature);
+        ``student``; ``versions``.
     """
     log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
     student = trainer.distiller.student
@@ -55,7 +58,13 @@ def summarize(
         },
         "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
+    teachers = trainer.stateful.get("teachers")
+    figures: dict[int, dict[str, Any]] = {}
+    if isinstance(teachers, TeacherDiagnostics):
+        summary["balancer"] = teachers.summary()
+        figures = {entry["epoch"]: {f: entry.get(f, {}) for f in FIGURES} for entry in teachers.epochs}
     if isinstance(log, PhaseLog):
-        write_json(Path(output_dir) / "history.json", log.epochs)
+        history = [{**entry, **figures.get(entry["epoch"], {})} for entry in log.epochs]
+        write_json(Path(output_dir) / "history.json", history)
     write_json(Path(output_dir) / "summary.json", summary)
     return summary

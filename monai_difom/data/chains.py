@@ -18,12 +18,20 @@ from ..transforms import (
     SplitTeacherd,
 )
 from .checks import BinaryMaskd, CheckPaird
+from .structures import LoadStructuresd
 
 PAIR: tuple[Hashable, ...] = ("image", "label")
 
 
-def _picture_pair(mask_threshold: float | None) -> list:
-    """Load an RGB picture and its binary mask, upright, and refuse pairs that do not fit."""
+def _picture_pair(mask_threshold: float | None, structures: Sequence[str] | None = None) -> list:
+    """Load an RGB picture and its binary mask, or the masks of its structures, upright, and refuse what does not fit."""
+    if structures is not None:
+        return [
+            LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
+            EnsureChannelFirstd("image"),
+            Transposed("image", indices=[0, 2, 1]),
+            LoadStructuresd(structures),
+        ]
     return [
         LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
         LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8),
@@ -35,15 +43,20 @@ def _picture_pair(mask_threshold: float | None) -> list:
     ]
 
 
-def loading_chain(image_size: int | Sequence[int], mask_threshold: float | None = None) -> Compose:
+def loading_chain(
+    image_size: int | Sequence[int],
+    mask_threshold: float | None = None,
+    structures: Sequence[str] | None = None,
+) -> Compose:
     """Return the deterministic chain of training: picture and mask at the student's size, 8-bit, ready to cache.
 
     Args:
         image_size: side or ``(height, width)``.
         mask_threshold: grey value from which a mask pixel is foreground; None refuses grey masks.
+        structures: names of many structures, one mask channel each; see `LoadStructuresd`.
     """
     resize = ResizeImaged(PAIR, image_size, mode=["bilinear", "nearest-exact"])
-    return Compose([*_picture_pair(mask_threshold), resize, EnsureTyped(PAIR, track_meta=False)])
+    return Compose([*_picture_pair(mask_threshold, structures), resize, EnsureTyped(PAIR, track_meta=False)])
 
 
 def training_augmentation(
@@ -71,6 +84,7 @@ def evaluation_chain(
     mask_threshold: float | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
+    structures: Sequence[str] | None = None,
 ) -> Compose:
     """Return the chain of an evaluation: the picture at the student's size, the mask at its own.
 
@@ -79,10 +93,11 @@ def evaluation_chain(
         mask_threshold: see `loading_chain`.
         mean: mean of the student's normalisation.
         std: deviation of the student's normalisation.
+        structures: see `loading_chain`.
     """
     prepare = [
         ResizeImaged("image", image_size),
         SplitTeacherd(teacher_key=None),
         NormalizeImaged("image", mean=mean, std=std),
     ]
-    return Compose([*_picture_pair(mask_threshold), *prepare])
+    return Compose([*_picture_pair(mask_threshold, structures), *prepare])

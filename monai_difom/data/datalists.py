@@ -1,19 +1,20 @@
 """Lists of image and mask files, from the folder layouts that polyp segmentation uses.
 
-An item is ``{"image": path, "label": path, "group": name}``. Items of one group (frames of one video
-sequence) resemble each other, so a split into training and validation must keep a group together.
+An item is ``{"image": path, "label": path, "group": name}``; with masks of many structures the label is a dict, see
+`monai_difom.data.structures`. Items of one group (frames of one video sequence) resemble each other, so a split into
+training and validation must keep a group together.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-Item = dict[str, str]
+from .datalist_file import Item, by_image, few, read_datalist
+from .groups import regroup
+from .structures import read_structures, structure_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 IMAGE_FOLDERS = ("images", "image")
@@ -35,7 +36,9 @@ _EXAMPLE = """Allowed layouts:
   <dataset_dir>/TrainDB/{images,masks}/*.png         (tests in TestDB/<set>/{images,masks})
   <dataset_dir>/{images,masks}/*.png                 (image or images; mask, masks or labels)
   <dataset_dir>/datalist.json                        ({"training": [{"image": ..., "label": ...}], ...})
-An image and its mask have the same name up to the extension (PNG, JPEG, TIFF or BMP)."""
+An image and its mask have the same name up to the extension (PNG, JPEG, TIFF or BMP).
+Many structures: masks/<structure>/<stem>.png, masks/<stem>_<structure>.png, or one indexed masks/<stem>.png or .nii.gz;
+their names in <dataset_dir>/structures.json ({"structures": ["hyoid", ...]})."""
 
 
 def clinicdb_sequence(frame: int) -> int:
@@ -71,11 +74,11 @@ def training_pairs(dataset_dir: str | Path) -> list[Item]:
     root = _existing(dataset_dir)
     datalist = _datalist_of(root)
     if datalist is not None:
-        return _read_datalist(datalist, "training", required=True)
+        return read_datalist(datalist, "training", required=True)
     for name in TRAIN_FOLDERS:
         if (root / name).is_dir():
-            return _pairs_in(root / name)
-    return _pairs_in(root)
+            return _pairs_in(root / name, root)
+    return _pairs_in(root, root)
 
 
 def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
@@ -95,12 +98,12 @@ def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
     root = _existing(dataset_dir)
     datalist = _datalist_of(root)
     if datalist is not None:
-        items = _read_datalist(datalist, "test")
+        items = read_datalist(datalist, "test")
         return {"test": items} if items else {}
     for name in TEST_FOLDERS:
         if (root / name).is_dir():
             return {
-                folder.name: _pairs_in(folder)
+                folder.name: _pairs_in(folder, root)
                 for folder in sorted(_folders(root / name), key=lambda f: f.name)
             }
     return {}
@@ -157,11 +160,15 @@ def split_validation(
         chosen.add(min(names, key=lambda name: len(groups[name])))
     train = [item for item in items if item["group"] not in chosen]
     validation = [item for item in items if item["group"] in chosen]
-    return _sorted(train), _sorted(validation)
+    return by_image(train), by_image(validation)
 
 
 def train_validation(
-    dataset_dir: str | Path, fraction: float = 0.1, seed: int = 0, limit: int | None = None
+    dataset_dir: str | Path,
+    fraction: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    group: str | None = None,
 ) -> tuple[list[Item], list[Item]]:
     """Return the training and validation items of a data set: the one call that a configuration needs.
 
@@ -171,38 +178,32 @@ def train_validation(
         seed: see `split_validation`.
         limit: use only the first ``limit`` training and the first ``limit`` validation images, for a quick
             trial. They are cut after the split, so a larger limit never moves an image to the other side.
+        group: what tells which images must stay together, where the layout does not know it: a regular expression or a
+            column of a table, see `regroup`.
 
     Returns:
         ``(train, validation)``, each sorted by image path.
 
     Raises:
         FileNotFoundError: see `training_pairs`.
-        ValueError: see `training_pairs` and `split_validation`; a limit below 1; an image in both lists.
+        ValueError: see `training_pairs`, `split_validation` and `regroup`; a limit below 1; an image in both lists.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
     train = training_pairs(dataset_dir)
     datalist = _datalist_of(_existing(dataset_dir))
-    validation = _read_datalist(datalist, "validation") if datalist is not None else []
+    validation = read_datalist(datalist, "validation") if datalist is not None else []
     if validation:
         shared = {item["image"] for item in train} & {item["image"] for item in validation}
         if shared:
             raise ValueError(
                 f"{datalist}: {len(shared)} image(s) are in both the training and the validation list: "
-                f"{_few(sorted(shared))}. Remove them from one of the two."
+                f"{few(sorted(shared))}. Remove them from one of the two."
             )
     else:
+        train = regroup(train, group, dataset_dir) if group is not None else train
         train, validation = split_validation(train, fraction, seed)
     return train[:limit], validation[:limit]
-
-
-def _sorted(items: Sequence[Item]) -> list[Item]:
-    return sorted(items, key=lambda item: item["image"])
-
-
-def _few(names: Sequence[str], shown: int = 10) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _existing(dataset_dir: str | Path) -> Path:
@@ -249,15 +250,25 @@ def files_by_stem(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _pairs_in(folder: Path) -> list[Item]:
+def _pairs_in(folder: Path, root: Path) -> list[Item]:
     images_dir, masks_dir = _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)
     if images_dir is None or masks_dir is None:
         entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
         raise ValueError(
             f"no data set layout is recognised in {folder}. Found there: "
-            f"{_few(entries) or 'nothing'}.\n{_EXAMPLE}"
+            f"{few(entries) or 'nothing'}.\n{_EXAMPLE}"
         )
     images, masks = files_by_stem(images_dir), files_by_stem(masks_dir)
+    named = (root / "structures.json").is_file()
+    labels = structure_files(masks_dir, images, read_structures(root) if named else None)
+    if labels:
+        # an image without any mask is kept: nobody annotated it, and teachers need no masks
+        return by_image(
+            [
+                {"image": str(file), "label": labels.get(stem, {}), "group": _group(folder, stem)}
+                for stem, file in images.items()
+            ]
+        )
     if not images and not masks:
         raise ValueError(
             f"{images_dir} and {masks_dir} hold no images. Allowed types: "
@@ -268,7 +279,7 @@ def _pairs_in(folder: Path) -> list[Item]:
         lonely = sorted(set(have) - set(lack))
         if lonely:
             problems.append(
-                f"{len(lonely)} without {kind} in {where}: {_few([have[stem].name for stem in lonely])}"
+                f"{len(lonely)} without {kind} in {where}: {few([have[stem].name for stem in lonely])}"
             )
     if problems:
         raise ValueError(
@@ -277,7 +288,7 @@ def _pairs_in(folder: Path) -> list[Item]:
             + ". Add the missing "
             "files or remove the ones without partner."
         )
-    return _sorted(
+    return by_image(
         [{"image": str(images[s]), "label": str(masks[s]), "group": _group(folder, s)} for s in images],
     )
 
@@ -290,54 +301,3 @@ def _group(folder: Path, stem: str) -> str:
     if merged and stem.isascii() and stem.isdigit() and 1 <= int(stem) <= CLINICDB_LAST_FRAMES[-1]:
         return f"CVC-ClinicDB/sequence-{clinicdb_sequence(int(stem)):02d}"
     return stem
-
-
-def _read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."
-        )
-    entries = content.get(key) or []
-    if not isinstance(entries, list):
-        raise ValueError(
-            f"{file}: {key!r} is a {type(entries).__name__}; it must be a list of image and label pairs."
-        )
-    if required and not entries:
-        raise ValueError(
-            f"{file} has no {key!r} list. Found: {_few(sorted(content)) or 'nothing'}. Allowed: training "
-            "(needed), "
-            "validation, test."
-        )
-    items = [_datalist_item(file, key, number, entry) for number, entry in enumerate(entries)]
-    absent = [item[part] for item in items for part in ("image", "label") if not Path(item[part]).exists()]
-    if absent:
-        raise FileNotFoundError(
-            f"{file}: {len(absent)} file(s) of {key!r} do not exist: {_few(absent)}. Paths are relative to "
-            f"{file.parent} unless absolute."
-        )
-    names = [item["image"] for item in items]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"{file}: {len(twice)} image(s) stand twice in {key!r}: {_few(twice)}. Remove the copies."
-        )
-    return _sorted(items)
-
-
-def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
-    if not isinstance(entry, dict) or not all(
-        isinstance(entry.get(part), str) for part in ("image", "label")
-    ):
-        raise ValueError(
-            f"{file}: item {number} of {key!r} is {str(entry)[:120]}; it must be "
-            '{"image": "path", "label": "path"}, with an optional "group".'
-        )
-    image = entry["image"]
-    group = str(entry.get("group", Path(image).with_suffix("").as_posix()))
-    return {"image": str(file.parent / image), "label": str(file.parent / entry["label"]), "group": group}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from monai.losses import DeepSupervisionLoss
 from torch import nn
 
-from ..losses import DeepSupervision, UniformBalancer
+from ..losses import Balancer, DeepSupervision, UniformBalancer
 from ..targets import DistillationTerm
 
 
@@ -22,11 +22,13 @@ class Scored:
         total: the number that is minimised, a scalar with gradient.
         terms: term -> its unweighted value, without gradient.
         weights: term -> the weight it had in the total.
+        balance: term -> what the balancer gave it, before the phase weighed it; balanced terms only.
     """
 
     total: torch.Tensor
     terms: dict[str, torch.Tensor]
     weights: dict[str, float]
+    balance: dict[str, float] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -36,17 +38,24 @@ class Objective(nn.Module):
         segmentation: mask loss, called as ``loss(logits, label)``. Of a student with side outputs in training, a
             `DeepSupervision` (or MONAI's `DeepSupervisionLoss`) gets the list; any other loss is applied to each
             output, and the mean counts.
-        balancer: dict of losses -> dict of weights; uniform by default.
+        balancer: compares the terms; uniform by default. Its parameters belong in the optimiser.
+        balance_masks: let it compare the mask loss too, under the name ``segmentation``; else that keeps weight 1.
     """
 
     def __init__(
         self,
         segmentation: Callable[[Any, torch.Tensor], torch.Tensor],
-        balancer: nn.Module | None = None,
+        balancer: Balancer | None = None,
+        balance_masks: bool = False,
     ) -> None:
         super().__init__()
         self.segmentation = segmentation
         self.balancer = balancer if balancer is not None else UniformBalancer()
+        self.balance_masks = balance_masks
+
+    def check_terms(self, names: Iterable[str]) -> None:
+        """Refuse a balancer that does not compare the training's distillation terms; see `Balancer.check_terms`."""
+        self.balancer.check_terms([*(["segmentation"] if self.balance_masks else []), *names])
 
     def forward(
         self,
@@ -84,14 +93,21 @@ class Objective(nn.Module):
                 raise FloatingPointError(
                     f"loss term {name!r} is {float(value)}. Lower the learning rate or clip the gradient (max_grad_norm)."
                 )
-        balance = self.balancer(losses)
-        applied = {name: weights[name] * balance[name] for name in losses}
+        compared = {n: value for n, value in losses.items() if n != "segmentation" or self.balance_masks}
+        balance, own = self.balancer(compared)
+        applied = {name: weights[name] * balance.get(name, 1.0) for name in losses}
         # no term at all leaves a zero that still has a gradient, so that backward() stays legal
         total = sum((applied[name] * losses[name] for name in losses), start=outputs[-1].sum() * 0.0)
+        if own is not None:
+            # trains the balancer and costs nothing; a published balancer, which also moves the student, must
+            # count as much as the terms that it compares
+            scale = sum(weights[name] for name in compared) / len(compared)
+            total = total + scale * (own - own.detach())
         return Scored(
             total=total,
             terms={name: value.detach() for name, value in losses.items()},
-            weights={name: weights[name] * float(balance[name]) for name in losses},
+            weights={name: float(applied[name]) for name in losses},
+            balance={name: float(value) for name, value in balance.items()},
         )
 
     def _segment(self, outputs: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:

@@ -46,8 +46,8 @@ class DistillationTrainer(SupervisedTrainer):
     index: what an epoch does is a function of the state at its start. A run that is killed and resumed from its last
     checkpoint therefore ends with the same weights, bit for bit on the CPU with the same number of threads.
 
-    ``engine.state.output`` holds ``image``, ``label``, ``pred``, ``loss`` (MONAI's keys), ``terms`` (term -> value) and
-    ``weights`` (term -> weight).
+    ``engine.state.output`` holds ``image``, ``label``, ``pred``, ``loss`` (MONAI's keys), ``terms`` (term -> value),
+    ``weights`` (term -> weight) and ``balance`` (term -> the balancer's share of that weight).
 
     Args:
         device: where to train.
@@ -57,7 +57,8 @@ class DistillationTrainer(SupervisedTrainer):
         distiller: student and heads.
         targets: the target pipeline; fitted at the start of the run unless it is already.
         objective: the loss.
-        optimizer: over the parameters of `distiller` (and of `targets`, for a learned fusion).
+        optimizer: over the parameters of `distiller` (and of `targets`, for a learned fusion; and of `objective`, for a
+            learned balancer).
         schedule: share of the training -> factor on the learning rate; a phase's ``lr`` multiplies it.
         seed: seed of the epochs' random states.
         max_epochs: total epochs when it should differ from the plan's: the plan is stretched to it.
@@ -70,7 +71,8 @@ class DistillationTrainer(SupervisedTrainer):
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
 
     Raises:
-        ValueError: a phase weighs a term, or freezes a module, that does not exist.
+        ValueError: a phase weighs a term, or freezes a module, that does not exist; a balancer compares other terms than
+            those of `targets`, or learns and is not in the optimiser.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class DistillationTrainer(SupervisedTrainer):
     ) -> None:
         plan = plan if max_epochs in (None, plan.epochs) else plan.scaled(int(max_epochs))  # type: ignore[arg-type]
         plan.check_terms(targets.terms)
+        objective.check_terms(targets.terms)
+        _check_optimizer(optimizer, objective)
         for phase in plan.phases:
             distiller.frozen_modules(tuple(phase.freeze))
         self.plan, self.distiller, self.targets, self.objective = plan, distiller, targets, objective
@@ -143,6 +147,7 @@ class DistillationTrainer(SupervisedTrainer):
         """Fit the targets or take up a checkpoint, then train to the end of the plan."""
         device = self.state.device
         self.distiller.to(device)
+        self.objective.to(device)
         if self.distils:
             self.targets.to(device)
         if self.memory_format is not None:
@@ -227,6 +232,7 @@ class DistillationTrainer(SupervisedTrainer):
         targets = self._targets(batchdata, weights, mapped)
         scored = self.objective(output["pred"], label, mapped, targets, self.targets.terms, weights)
         output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
+        output["balance"] = scored.balance
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._backward(scored.total / self.accumulation_steps, step=last)
         self.lr_scheduler.step()
@@ -349,6 +355,16 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"no checkpoint at {given}: give a last.pt, or the folder that holds it.")
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, objective: Objective) -> None:
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    lost = [name for name, p in objective.named_parameters() if p.requires_grad and id(p) not in known]
+    if lost:
+        raise ValueError(
+            f"the optimizer does not hold {', '.join(lost)} of the objective, so they would never learn. Build it over "
+            "[*distiller.parameters(), *targets.parameters(), *objective.parameters()]."
+        )
 
 
 def _load_strictly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> None:

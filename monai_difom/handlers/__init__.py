@@ -1,16 +1,18 @@
-"""Handlers of a distillation run: phase log, collapse monitor, checkpoints, progress bar, pictures."""
+"""Handlers of a distillation run: phase log, collapse monitor, checkpoints, progress bar, pictures, teachers."""
 
 from .checkpoint import TrainingCheckpoint
 from .collapse import CollapseError, CollapseMonitor
 from .phases import PhaseLog
 from .pictures import PicturePanel
 from .progress import TrainingProgress
+from .teachers import TeacherDiagnostics
 
 __all__ = [
     "CollapseError",
     "CollapseMonitor",
     "PhaseLog",
     "PicturePanel",
+    "TeacherDiagnostics",
     "TrainingCheckpoint",
     "TrainingProgress",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from colorsys import hsv_to_rgb
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
+from ..losses import MISSING
 from ..utils import atomic_path
 
 
@@ -43,6 +45,23 @@ def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tens
         return colours.movedim(-1, 1).float()
 
     return paint(target), paint(student)
+
+
+def paint_masks(masks: torch.Tensor) -> torch.Tensor:
+    """Show masks as RGB: one structure in white, several in hues around the circle; overlaps mix.
+
+    Args:
+        masks: ``(B, K, h, w)`` in [0, 1]; channels that are `MISSING` stay black.
+
+    Returns:
+        ``(B, 3, h, w)`` in [0, 1].
+    """
+    count = masks.shape[1]
+    if count == 1:
+        return masks.expand(-1, 3, -1, -1)
+    colours = torch.tensor([hsv_to_rgb(n / count, 0.85, 1.0) for n in range(count)], device=masks.device)
+    known = torch.where(masks == MISSING, torch.zeros_like(masks), masks).float()
+    return torch.einsum("bkhw,kc->bchw", known, colours) / known.sum(1, keepdim=True).clamp_min(1)
 
 
 def panel(
@@ -118,8 +137,8 @@ class PicturePanel:
         titles = ["image", "label", "prediction"]
         columns = [
             clean,
-            batch["label"][: self.images].expand(-1, 3, -1, -1),
-            logits.sigmoid()[:, :1].expand(-1, 3, -1, -1),
+            paint_masks(batch["label"][: self.images]),
+            paint_masks(logits.sigmoid()),
         ]
         if terms:
             targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})

@@ -1,6 +1,15 @@
 """Distillation and segmentation losses, as MONAI losses."""
 
-from .balance import UniformBalancer
+from .annotated import MISSING, AnnotatedLoss
+from .balance import (
+    Balancer,
+    RunningMeanBalancer,
+    StaticBalancer,
+    TeacherDropping,
+    UncertaintyBalancer,
+    UniformBalancer,
+)
+from .balance_learned import AttentionBalancer, MLPBalancer
 from .deep_supervision import DeepSupervision
 from .feature import FeatureDistillationLoss
 from .frequency import FrequencyDistillationLoss
@@ -11,5 +20,20 @@ __all__ = [
     "FeatureDistillationLoss",
     "FrequencyDistillationLoss",
     "StructureLoss",
+    "UniformBalancer",
+]
+__all__ = [
+    "MISSING",
+    "AnnotatedLoss",
+    "AttentionBalancer",
+    "Balancer",
+    "FeatureDistillationLoss",
+    "FrequencyDistillationLoss",
+    "MLPBalancer",
+    "RunningMeanBalancer",
+    "StaticBalancer",
+    "StructureLoss",
+    "TeacherDropping",
+    "UncertaintyBalancer",
     "UniformBalancer",
 ]

@@ -11,7 +11,9 @@ from .evaluator import (
     structure_scores,
 )
 from .grey_maps import GreyMap, to_levels
-from .overlap import overlap_scores
+from .overlap import image_scores, mean_scores, overlap_scores
+from .similarity import linear_cka
+from .structures import StructureDice
 from .surface import surface_scores
 
 __all__ = [
@@ -29,3 +31,4 @@ __all__ = [
     "surface_scores",
     "to_levels",
 ]
+__all__ = ["StructureDice", "image_scores", "linear_cka", "mean_scores"]

@@ -92,10 +92,20 @@ class TargetPipeline(nn.Module):
         return self.map_channels[source]
 
     def teacher_maps(self, image: torch.Tensor) -> Maps:
-        """Run every teacher on an RGB batch in [0, 1] and return its used maps by source name."""
+        """Run every teacher on an RGB batch in [0, 1] and return its used maps by source name.
+
+        Raises:
+            RuntimeError: a teacher fails in any way; it is named. The others do not go on without it.
+        """
         found = {}
         for name, teacher in self.teachers.items():
-            for key, value in teacher(image).items():
+            try:
+                maps = teacher(image)
+            except Exception as error:
+                raise RuntimeError(
+                    f"teacher {name!r} ({teacher.describe()}) failed: {type(error).__name__}: {error}"
+                ) from error
+            for key, value in maps.items():
                 found[f"{name}/{key}"] = value
         return {source: found[source] for source in self.sources}
 

@@ -3,6 +3,7 @@
 from .bands import band_energy, check_bands, radial_low_pass, split_bands
 from .files import atomic_path, file_digest, load_state, save_state, write_json
 from .names import look_up, unknown_name
+from .ranks import mean_over_ranks
 from .resample import resample
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "file_digest",
     "load_state",
     "look_up",
+    "mean_over_ranks",
     "radial_low_pass",
     "resample",
     "save_state",

@@ -72,3 +72,17 @@ def test_an_identity_head_needs_equal_channels_and_an_unknown_head_is_named() ->
 @pytest.mark.parametrize("dims", [2, 3])
 def test_heads_keep_the_grid_and_give_the_target_channels(kind: str, dims: int) -> None:
     assert make_head(kind, dims, 4, 5)(torch.rand(1, 4, *[6] * dims)).shape == (1, 5, *[6] * dims)
+
+
+def test_several_heads_read_one_tap_and_only_the_student_is_exported() -> None:
+    terms = [
+        DistillationTerm("fine", tap="bottleneck", source="tiny/fine", head="mlp"),
+        DistillationTerm("coarse", tap="bottleneck", source="tiny/coarse", head="linear"),
+    ]
+    student = DifomUNet(2, 3, 1, (4, 6, 8))
+    before = set(student.state_dict())
+    distiller = Distiller(student, pipeline(terms))
+    _, maps = distiller(torch.rand(2, 3, 32, 32))
+    assert {n: tuple(m.shape) for n, m in maps.items()} == {"fine": (2, 6, 8, 8), "coarse": (2, 8, 8, 8)}
+    assert all((m < 0).any() for m in maps.values())  # a head ends linear: targets are negative too
+    assert set(network_state(student)) == before

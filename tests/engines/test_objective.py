@@ -7,7 +7,7 @@ import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from monai_difom.engines import Objective
-from monai_difom.losses import DeepSupervision
+from monai_difom.losses import DeepSupervision, MLPBalancer, StaticBalancer
 from monai_difom.targets import DistillationTerm
 
 TERMS = {"low": DistillationTerm("low", tap="bottleneck")}
@@ -84,3 +84,37 @@ def test_side_outputs_in_half_precision_are_scored_in_full() -> None:
     outputs = [logits.bfloat16(), logits.bfloat16()]
     scored = Objective(DiceCELoss(sigmoid=True))(outputs, label, {}, {}, TERMS, {"segmentation": 1.0})
     assert scored.total.dtype == torch.float32
+
+
+def test_the_mask_loss_is_not_balanced_unless_asked() -> None:
+    logits, label, student, target = parts()
+    arguments = (logits, label, {"low": student}, {"low": target}, TERMS, {"segmentation": 0.5, "low": 2.0})
+    plain = Objective(DiceCELoss(sigmoid=True), StaticBalancer({"low": 3.0}))(*arguments)
+    assert plain.weights == {"segmentation": 0.5, "low": 6.0}
+    assert plain.balance == {"low": 3.0}
+    both = StaticBalancer({"segmentation": 2.0, "low": 3.0})
+    everything = Objective(DiceCELoss(sigmoid=True), both, balance_masks=True)(*arguments)
+    assert everything.weights == {"segmentation": 1.0, "low": 6.0}
+
+
+def test_a_learned_balancer_gets_a_gradient_and_adds_nothing_to_the_total() -> None:
+    logits, label, student, target = parts()
+    objective = Objective(DiceCELoss(sigmoid=True), MLPBalancer(["low", "high"]))
+    terms = {**TERMS, "high": DistillationTerm("high", tap="stride2")}
+    maps, targets = {"low": student, "high": student * 3}, {"low": target, "high": target}
+    for _ in range(2):  # from the second batch on the two terms have something to tell apart
+        maps["high"] = maps["high"] * 0.5
+        scored = objective(
+            logits, label, maps, targets, terms, {"segmentation": 1.0, "low": 1.0, "high": 2.0}
+        )
+    expected = sum(scored.weights[name] * value for name, value in scored.terms.items())
+    torch.testing.assert_close(scored.total.detach(), expected)
+    scored.total.backward()
+    assert objective.balancer.last.bias.grad.abs().sum() > 0
+
+
+def test_terms_that_the_balancer_does_not_know_are_refused() -> None:
+    objective = Objective(DiceCELoss(sigmoid=True), StaticBalancer({"low": 3.0}))
+    objective.check_terms(["low"])
+    with pytest.raises(ValueError, match="and not 'high'"):
+        objective.check_terms(["low", "high"])

@@ -10,6 +10,7 @@ from ignite.engine import Events
 
 from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import PhaseLog, TrainingCheckpoint
+from monai_difom.losses import AttentionBalancer, Balancer, MLPBalancer, RunningMeanBalancer, TeacherDropping
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state, save_state
 
@@ -193,3 +194,49 @@ def test_a_band_that_is_empty_on_the_grid_stops_the_run_before_the_first_step(da
         ValueError, match="term 'low' at tap 'bottleneck': the low band is empty on a 8x8 grid"
     ):
         make_trainer(data, terms=terms).run()
+
+
+BALANCERS = {
+    "running mean": lambda: RunningMeanBalancer(["low", "high"]),
+    "dropping": lambda: TeacherDropping(["low", "high"]),
+    "attention": lambda: AttentionBalancer(["low", "high"], warmup=2),
+}
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_a_resumed_balancer_goes_on_as_if_nothing_had_happened(data: Path, tmp_path: Path, name: str) -> None:
+    def trainer(**changes: object) -> DistillationTrainer:
+        torch.manual_seed(2)
+        balancer: Balancer = BALANCERS[name]()
+        return make_trainer(data, make_plan((2, 1, 0)), balancer=balancer, **changes)
+
+    whole = trainer()
+    whole.run()
+    part = trainer(handlers=[TrainingCheckpoint(tmp_path)])
+    part.add_event_handler(Events.EPOCH_COMPLETED(once=1), part.terminate)
+    part.run()
+    again = trainer(resume=tmp_path)
+    again.run()
+    assert_equal(weights(whole), weights(again))
+    ends = [run.objective.state_dict() for run in (whole, again)]
+    assert_equal(*ends)
+    assert name != "attention" or bool(ends[0]["balancer.read"].any())  # it has learned
+
+
+def test_a_balancer_that_would_not_learn_is_refused(data: Path) -> None:
+    trainer = make_trainer(data, balancer=MLPBalancer(["low", "high"]))
+    arguments = {"device": "cpu", "plan": trainer.plan, "train_data_loader": trainer.data_loader}
+    lame = torch.optim.AdamW(trainer.distiller.parameters())
+    with pytest.raises(ValueError, match=r"does not hold balancer.first.weight.*objective.parameters"):
+        DistillationTrainer(
+            **arguments,
+            distiller=trainer.distiller,
+            targets=trainer.targets,
+            objective=trainer.objective,
+            optimizer=lame,
+        )
+
+
+def test_a_balancer_of_other_terms_is_refused(data: Path) -> None:
+    with pytest.raises(ValueError, match="Did you mean 'high'"):
+        make_trainer(data, balancer=MLPBalancer(["low", "hihg"]))

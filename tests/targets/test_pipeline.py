@@ -260,3 +260,72 @@ def test_mixed_precision_reaches_the_teachers_and_not_the_targets() -> None:
     for name, target in found.items():
         assert target.dtype == torch.float32
         torch.testing.assert_close(target, expected[name], atol=0.2, rtol=0.05)
+
+
+HEADS = [
+    DistillationTerm("a_fine", tap="stride4", source="one/fine.0"),
+    DistillationTerm("a_coarse", tap="stride4", source="one/coarse"),
+    DistillationTerm("b_coarse", tap="stride4", source="two/coarse"),
+]
+
+
+def test_teachers_of_several_grids_meet_on_the_grid_of_one_tap() -> None:
+    pipeline = _pipeline(HEADS, fuse="concat")
+    assert pipeline.fusion is None
+    targets = pipeline(_images(2), dict.fromkeys(("a_fine", "a_coarse", "b_coarse"), (5, 7)))
+    shapes = {name: tuple(target.shape) for name, target in targets.items()}
+    assert shapes == {"a_fine": (2, 6, 5, 7), "a_coarse": (2, 10, 5, 7), "b_coarse": (2, 10, 5, 7)}
+
+
+def test_phi_s_gives_every_teacher_the_same_spread_and_raw_targets_keep_their_own() -> None:
+    grids = {"a_fine": (12, 16), "a_coarse": (6, 8), "b_coarse": (6, 8)}  # their own: nothing is resampled
+    spread = {}
+    for kind in ("phi_s", "none"):
+        pipeline = _pipeline(HEADS, teachers=_teachers(scale=50.0), standardize=kind)
+        targets = pipeline(_images(), grids)
+        spread[kind] = [float(target.var((0, 2, 3)).mean()) for target in targets.values()]
+    assert spread["phi_s"] == pytest.approx([1.0, 1.0, 1.0], rel=0.02)
+    assert spread["none"][2] > 100 * spread["none"][1]
+
+
+class Broken(TwoMaps):
+    """A teacher that does something wrong from its second batch on."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(1)
+        self.fault = fault
+        self.batches = 0
+
+    def extract(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().extract(image)
+        self.batches += 1
+        if self.batches < 2:
+            return found
+        if self.fault == "raises":
+            raise MemoryError("no memory left")
+        if self.fault == "nan":
+            found["coarse"][0, 0, 0, 0] = torch.nan
+        if self.fault == "grid":
+            found["coarse"] = found["coarse"][..., :-2]
+        if self.fault == "batch":
+            found["coarse"] = found["coarse"][:1]
+        if self.fault == "missing":
+            del found["coarse"]
+        return found
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", "MemoryError: no memory left"),
+        ("nan", "map 'coarse' holds NaN or infinity"),
+        ("grid", r"map 'coarse' has shape \(4, 10, 6, 6\).* the grid should be \(6, 8\)"),
+        ("batch", r"map 'coarse' has shape \(1, 10, 6, 8\) for 4 images"),
+        ("missing", "gave no map 'coarse'"),
+    ],
+)
+def test_one_teacher_of_several_that_goes_wrong_stops_everything_and_is_named(
+    fault: str, message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=rf"teacher 'two' \(Broken\(a test\)\) failed: .*{message}"):
+        _pipeline(teachers={"one": TwoMaps(0), "two": Broken(fault)})

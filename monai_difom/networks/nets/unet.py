@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-from ..blocks import DoubleConv, check_input_size, make_latents, upsample_like
+from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
 from ..blocks.latents import LatentMode
 from ..taps import Tap
 
@@ -40,6 +41,7 @@ class DifomUNet(nn.Module):
         latents: ``"none"``; ``"side"``, heads L1 and L2 that are dropped at export; or ``"inline"``,
             encoder -> L1 -> L2 -> decoder, residual, with gates that start at zero.
         latent_channels: channels of L1 and L2.
+        pretrained: file of ``export --encoder-only`` of a student with the same encoder; None for random weights.
 
     Attributes:
         taps: tap name -> `Tap`. Encoder levels are ``stride1``, ``stride2``, ... with the deepest named
@@ -68,6 +70,7 @@ class DifomUNet(nn.Module):
         dropout: float = 0.0,
         latents: LatentMode = "none",
         latent_channels: int = 256,
+        pretrained: str | os.PathLike | None = None,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -82,6 +85,8 @@ class DifomUNet(nn.Module):
             for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
         )
         self.pool = Pool[Pool.MAX, spatial_dims](2)
+        if pretrained:
+            load_backbone(self.encoder, pretrained)
         self.latents = make_latents(latents, spatial_dims, widths[-1], latent_channels)
         # deepest level first, as it runs
         self.decoder = nn.ModuleList(

@@ -13,7 +13,7 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-from ..blocks import DoubleConv, check_input_size, make_latents, upsample_like
+from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
 from ..blocks.latents import LatentMode
 from ..taps import Tap
 from ..weights import load_published
@@ -39,6 +39,7 @@ class DifomUNetPlusPlus(nn.Module):
         latents: ``"none"``, ``"side"`` (dropped at export) or ``"inline"``; see `DifomUNet`.
         latent_channels: channels of L1 and L2.
         align_corners: corner alignment of the upsampling; True in the published code.
+        pretrained: file of ``export --encoder-only`` of a student with the same encoder; None for random weights.
 
     Attributes:
         taps: encoder ``stride1`` ... ``bottleneck``, decoder ``decoder_stride1`` ... (the last node of each
@@ -62,6 +63,7 @@ class DifomUNetPlusPlus(nn.Module):
         latents: LatentMode = "none",
         latent_channels: int = 256,
         align_corners: bool = True,
+        pretrained: str | os.PathLike | None = None,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -77,6 +79,8 @@ class DifomUNetPlusPlus(nn.Module):
             DoubleConv(spatial_dims, before, width, act, norm, bias, dropout)
             for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
         )
+        if pretrained:
+            load_backbone(self.encoder, pretrained)
         self.latents = make_latents(latents, spatial_dims, widths[-1], latent_channels)
         # column j holds the nodes x{i}_{j}, i = 0 .. depth - 1 - j
         self.decoder = nn.ModuleList(

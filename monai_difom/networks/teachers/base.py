@@ -160,8 +160,8 @@ class Teacher(nn.Module):
 
         Raises:
             ValueError: the input is no RGB batch in [0, 1].
-            RuntimeError: a map is missing, has the wrong channels or holds NaN or infinity; the teacher is
-                named.
+            RuntimeError: a map is missing, has the wrong batch, channels or grid, or holds NaN or infinity; the
+                teacher is named.
         """
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(
@@ -174,7 +174,8 @@ class Teacher(nn.Module):
                 f"{self.describe()} takes RGB in [0, 1]; got values from {float(low):.3g} to "
                 f"{float(high):.3g}. Give the image before the student's normalisation."
             )
-        found = self.extract(self.prepare(image))
+        prepared = self.prepare(image)
+        found = self.extract(prepared)
         for name, spec in self.maps.items():
             if name not in found:
                 raise RuntimeError(
@@ -184,6 +185,15 @@ class Teacher(nn.Module):
                 raise RuntimeError(
                     f"{self.describe()}: map {name!r} has shape {tuple(found[name].shape)}, declared are "
                     f"{spec.channels} channels."
+                )
+            grid, sides = found[name].shape[2:], prepared.shape[2:]
+            # a border that a layer adds or cuts off moves a grid by a pixel; anything more covers another field of view
+            off = any(abs(n - side / spec.stride) > 1 for n, side in zip(grid, sides, strict=True))
+            if found[name].shape[0] != image.shape[0] or off:
+                raise RuntimeError(
+                    f"{self.describe()}: map {name!r} has shape {tuple(found[name].shape)} for {image.shape[0]} images of "
+                    f"{tuple(sides)}; at its stride of {spec.stride:g} the grid should be "
+                    f"{tuple(round(side / spec.stride) for side in sides)}."
                 )
             if not torch.isfinite(found[name]).all():
                 raise RuntimeError(f"{self.describe()}: map {name!r} holds NaN or infinity.")

@@ -1,0 +1,102 @@
+"""Read a MONAI ``datalist.json``: lists of items that say where their files are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Item = dict[str, Any]
+
+
+def few(names: Sequence[str], shown: int = 10) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def by_image(items: Sequence[Item]) -> list[Item]:
+    """Return items sorted by the path of their image."""
+    return sorted(items, key=lambda item: item["image"])
+
+
+def read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
+    """Return one list of a datalist: items with absolute paths and groups, sorted by image.
+
+    Args:
+        file: ``{"training": [...], "validation": [...], "test": [...]}``; paths are relative to its folder.
+        key: name of the list; an absent one is empty.
+        required: refuse an absent one.
+
+    Raises:
+        FileNotFoundError: a file that an item names is absent.
+        ValueError: the file is no datalist, or an image stands twice.
+    """
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."
+        )
+    entries = content.get(key) or []
+    if not isinstance(entries, list):
+        raise ValueError(
+            f"{file}: {key!r} is a {type(entries).__name__}; it must be a list of image and label pairs."
+        )
+    if required and not entries:
+        raise ValueError(
+            f"{file} has no {key!r} list. Found: {few(sorted(content)) or 'nothing'}. Allowed: training "
+            "(needed), "
+            "validation, test."
+        )
+    items = [_datalist_item(file, key, number, entry) for number, entry in enumerate(entries)]
+    files = [file for item in items for file in (item["image"], *_label_files(item["label"]))]
+    absent = [file for file in files if not Path(file).exists()]
+    if absent:
+        raise FileNotFoundError(
+            f"{file}: {len(absent)} file(s) of {key!r} do not exist: {few(absent)}. Paths are relative to "
+            f"{file.parent} unless absolute."
+        )
+    names = [item["image"] for item in items]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            f"{file}: {len(twice)} image(s) stand twice in {key!r}: {few(twice)}. Remove the copies."
+        )
+    return by_image(items)
+
+
+def _label_files(label: str | Mapping[str, str | None]) -> list[str]:
+    return [file for file in label.values() if file] if isinstance(label, Mapping) else [label]
+
+
+def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
+    label = entry.get("label") if isinstance(entry, dict) else None
+    several = isinstance(label, dict) and all(
+        path is None or isinstance(path, str) for path in label.values()
+    )
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("image"), str)
+        or not (isinstance(label, str) or several)
+    ):
+        raise ValueError(
+            f"{file}: item {number} of {key!r} is {str(entry)[:120]}; it must be "
+            '{"image": "path", "label": "path"}, with an optional "group"; for many structures the label may be '
+            '{"hyoid": "path", ...}, or an indexed mask with an optional "annotated": ["hyoid", ...].'
+        )
+    image = entry["image"]
+    item: Item = {"image": str(file.parent / image)}
+    if isinstance(label, dict):
+        item["label"] = {name: str(file.parent / path) for name, path in label.items() if path is not None}
+    else:
+        item["label"] = str(file.parent / str(label))
+    item["group"] = str(entry.get("group", Path(image).with_suffix("").as_posix()))
+    if "annotated" in entry:
+        item["annotated"] = list(entry["annotated"])
+    return item
