@@ -13,7 +13,7 @@ ROWS = [
     ("engines", "handlers"),
     ("targets", "data", "transforms"),
     ("networks/teachers", "networks/nets"),
-    ("networks/blocks", "networks/taps.py"),
+    ("networks/blocks", "networks/taps.py", "networks/lora.py"),
     ("losses", "metrics", "utils"),
 ]
 MODULES = [

@@ -3,6 +3,13 @@
 from .balance import UniformBalancer
 from .feature import FeatureDistillationLoss
 from .frequency import FrequencyDistillationLoss
+from .logit import LogitDistillationLoss
 from .structure import StructureLoss
 
-__all__ = ["FeatureDistillationLoss", "FrequencyDistillationLoss", "StructureLoss", "UniformBalancer"]
+__all__ = [
+    "FeatureDistillationLoss",
+    "FrequencyDistillationLoss",
+    "LogitDistillationLoss",
+    "StructureLoss",
+    "UniformBalancer",
+]

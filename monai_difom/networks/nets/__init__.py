@@ -1,6 +1,7 @@
 """Students: light segmentation networks with named taps."""
 
+from .sam_segmenter import SamSegmenter
 from .unet import DifomUNet
 from .unetpp import DifomUNetPlusPlus, load_published_unetpp
 
-__all__ = ["DifomUNet", "DifomUNetPlusPlus", "load_published_unetpp"]
+__all__ = ["DifomUNet", "DifomUNetPlusPlus", "SamSegmenter", "load_published_unetpp"]
