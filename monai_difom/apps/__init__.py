@@ -3,12 +3,16 @@
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .summary import summarize
+from .synthesize import generate_images, synthesize, train_diffusion
 
 __all__ = [
     "check_overrides",
     "evaluate_bundle",
     "evaluate_set",
     "evaluate_sets",
+    "generate_images",
     "predict_probability",
     "summarize",
+    "synthesize",
+    "train_diffusion",
 ]

@@ -1,5 +1,6 @@
 """Phases, objective and trainer of a distillation."""
 
+from .diffusion import DiffusionSettings, ImageDiffusion
 from .distiller import Distiller, network_state
 from .objective import Objective
 from .phases import Phase, Plan
@@ -8,8 +9,10 @@ from .trainer import DistillationTrainer
 
 __all__ = [
     "Constant",
+    "DiffusionSettings",
     "DistillationTrainer",
     "Distiller",
+    "ImageDiffusion",
     "Objective",
     "OneCycle",
     "Phase",
