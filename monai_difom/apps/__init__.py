@@ -2,6 +2,7 @@
 
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
+from .pretrain import pretrain_encoder
 from .summary import summarize
 from .synthesize import generate_images, synthesize, train_diffusion
 
@@ -12,6 +13,7 @@ __all__ = [
     "evaluate_sets",
     "generate_images",
     "predict_probability",
+    "pretrain_encoder",
     "summarize",
     "synthesize",
     "train_diffusion",

@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data.duplicates import check_transfer
-from ..engines.diffusion import DiffusionSettings, ImageDiffusion, load_pictures
+from ..data.transfer import load_pictures
+from ..engines.diffusion import DiffusionSettings, ImageDiffusion
 from ..handlers.pictures import panel
 from ..utils import atomic_path, file_digest, write_json
 
@@ -71,7 +72,7 @@ def train_diffusion(
             )
         current.save(model)
 
-    pictures = load_pictures(images, wanted.image_size)
+    pictures = load_pictures(images, wanted.image_size).float() / 127.5 - 1
     diffusion.train(pictures, steps, progress, sample_every, written)
     return diffusion
 

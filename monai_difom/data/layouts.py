@@ -56,7 +56,7 @@ def prepare_layout(
         test_fraction: share of the images that make the test set where the data set has none of its own; whole patients, always
             the same whatever the seed of a training.
         **options: ``target_mask`` of KidneyUS (``"capsule"`` or ``"regions"``) and ``annotator`` (1 or 2);
-            ``modality`` (``"CT"``, ``"MR"``), ``organ`` (a name or ``"all"``), ``sequences`` and ``window`` of CHAOS, see `chaos`.
+            ``modality`` (``"CT"``, ``"MR"``), ``organ`` (a name or ``"all"``), ``sequences`` and ``window`` of CHAOS.
 
     Returns:
         ``prepared_dir``, to be given to `train_validation` and `test_sets`.
@@ -258,7 +258,7 @@ CHAOS = """CHAOS (abdominal organs, CHAOS_Train_Sets.zip): https://doi.org/10.52
   Train_Sets/CT/1/DICOM_anon/*.dcm          Train_Sets/CT/1/Ground/*.png
   Train_Sets/MR/1/T2SPIR/DICOM_anon/*.dcm   Train_Sets/MR/1/T2SPIR/Ground/*.png
   Train_Sets/MR/1/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm
-or NIfTI: <CT or MR>/imagesTr/*.nii.gz with <CT or MR>/labelsTr/*.nii.gz 
+or NIfTI: <CT or MR>/imagesTr/*.nii.gz with <CT or MR>/labelsTr/*.nii.gz
 (0 background, 1 liver, 2 right kidney, 3 left kidney, 4 spleen)"""
 EXAMPLES = {"drive": DRIVE, "ph2": PH2, "autooral": AUTOORAL, "kidneyus": KIDNEYUS, "chaos": CHAOS}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
@@ -17,6 +19,7 @@ from monai.transforms import (
     ScaleIntensityRanged,
     Transposed,
 )
+from PIL import Image
 
 from ..transforms import (
     IMAGENET_MEAN,
@@ -27,6 +30,7 @@ from ..transforms import (
     RandViewd,
     ResizeImaged,
     SplitTeacherd,
+    to_rgb,
 )
 from .datalists import IMAGE_SUFFIXES
 
@@ -74,6 +78,22 @@ def transfer_of_labelled(items: Sequence[Mapping[str, Any]], count: int) -> list
         raise ValueError(f"a transfer set of {count} images out of {len(items)}: both must be at least 1.")
     plain = [{key: value for key, value in item.items() if key != "label"} for item in items]
     return [dict(plain[i % len(plain)]) for i in range(count)]
+
+
+def load_pictures(paths: Sequence[str | os.PathLike], side: int) -> torch.Tensor:
+    """Return pictures as 8-bit RGB ``(N, 3, side, side)``, squashed to a square, antialiased.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    batch = []
+    for path in paths:
+        with Image.open(Path(path)) as image:
+            small = to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
+        batch.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
+    if not batch:
+        raise ValueError("there are no images to train on.")
+    return torch.stack(batch)
 
 
 def image_chain(image_size: int | Sequence[int]) -> Compose:

@@ -4,6 +4,7 @@ from .diffusion import DiffusionSettings, ImageDiffusion
 from .distiller import Distiller, network_state
 from .objective import Objective
 from .phases import Phase, Plan
+from .pretrainer import PretrainSettings, SelfSupervisedTrainer
 from .schedule import Constant, OneCycle
 from .trainer import DistillationTrainer
 
@@ -17,5 +18,7 @@ __all__ = [
     "OneCycle",
     "Phase",
     "Plan",
+    "PretrainSettings",
+    "SelfSupervisedTrainer",
     "network_state",
 ]

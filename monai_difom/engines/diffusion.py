@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,8 @@ from tqdm import tqdm
 
 from ..transforms import apply_view
 from ..utils import load_state, save_state
+from ..utils.seeds import derived_generator, derived_seed
 
-logger = logging.getLogger(__name__)
 SAMPLERS = ("ddim", "ddpm")
 
 
@@ -69,11 +67,6 @@ class DiffusionSettings:
                 f"batch_size {self.batch_size}, ema {self.ema}, views {self.views}: allowed are a batch from 1, ema in "
                 "[0, 1) and 1, 2 or 8 views."
             )
-
-
-def _generator(*parts: int) -> torch.Generator:
-    """Return a source of randomness that depends on these numbers alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
 
 
 class ImageDiffusion:
@@ -153,7 +146,7 @@ class ImageDiffusion:
 
     def _train_step(self, images: torch.Tensor) -> float:
         settings = self.settings
-        draw = _generator(settings.seed, 1, self.step)
+        draw = derived_generator(settings.seed, 1, self.step)
         chosen = torch.randperm(len(images), generator=draw)[: settings.batch_size]
         views = torch.randint(0, settings.views, (len(chosen),), generator=draw).tolist()
         batch = torch.stack([apply_view(images[i], v) for i, v in zip(chosen.tolist(), views, strict=True)])
@@ -204,9 +197,11 @@ class ImageDiffusion:
         # a DDPM step is defined between neighbouring times only
         scheduler.set_timesteps(steps if sampler == "ddim" else self.settings.timesteps)
         side = self.settings.image_size
-        noise = torch.randn(count, 3, side, side, generator=_generator(seed, 2, number)).to(self.device)
+        noise = torch.randn(count, 3, side, side, generator=derived_generator(seed, 2, number)).to(
+            self.device
+        )
         with torch.random.fork_rng():  # the DDPM step draws from the global state
-            torch.manual_seed(int(_generator(seed, 3, number).initial_seed()))
+            torch.manual_seed(derived_seed(seed, 3, number))
             images = self.inferer.sample(noise, self.average, scheduler=scheduler, verbose=False)
         return ((images.float() + 1) / 2).clamp(0, 1).cpu()
 
@@ -260,19 +255,3 @@ class ImageDiffusion:
         diffusion.optimizer.load_state_dict(state["optimizer"])
         diffusion.step = int(state["step"])
         return diffusion
-
-
-def load_pictures(paths: Sequence[str | os.PathLike], side: int) -> torch.Tensor:
-    """Return pictures as RGB ``(N, 3, side, side)`` in [-1, 1], squashed to a square, antialiased."""
-    from PIL import Image
-
-    from ..transforms import to_rgb
-
-    batch = []
-    for path in paths:
-        with Image.open(Path(path)) as image:
-            pixels = torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)[None].float() / 127.5 - 1
-        batch.append(F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True).clamp(-1, 1))
-    if not batch:
-        raise ValueError("there are no images to train a diffusion model on.")
-    return torch.cat(batch)

@@ -16,6 +16,7 @@ from monai_difom.data import (
     transfer_of_labelled,
     unlabelled_images,
 )
+from monai_difom.data.transfer import load_pictures
 from tests.tiny import make_data
 
 
@@ -67,3 +68,11 @@ def test_the_teacher_sees_the_geometry_of_the_student(data: Path) -> None:
     )
     item = dataset[1, 2]
     assert torch.equal(item["image"], item["teacher_image"])
+
+
+def test_pictures_are_squashed_to_a_square(data: Path) -> None:
+    found = load_pictures([item["image"] for item in training_pairs(data)[:2]], 16)
+    assert found.shape == (2, 3, 16, 16)
+    assert found.dtype == torch.uint8
+    with pytest.raises(ValueError, match="no images"):
+        load_pictures([], 8)

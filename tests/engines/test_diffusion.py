@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from monai_difom.engines import DiffusionSettings, ImageDiffusion
-from monai_difom.engines.diffusion import load_pictures
 
 TINY: dict[str, Any] = {
     **{"image_size": 8, "channels": [16, 16], "attention": [1], "timesteps": 20, "batch_size": 2},
@@ -86,12 +84,3 @@ def test_what_makes_no_model_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "e.pt")
     with pytest.raises(ValueError, match="no diffusion checkpoint"):
         ImageDiffusion.load(tmp_path / "e.pt")
-
-
-def test_pictures_are_squashed_to_a_square_between_minus_one_and_one(tmp_path: Path) -> None:
-    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "a.png")
-    found = load_pictures([tmp_path / "a.png"], 8)
-    assert found.shape == (1, 3, 8, 8)
-    torch.testing.assert_close(found, torch.ones_like(found))
-    with pytest.raises(ValueError, match="no images"):
-        load_pictures([], 8)
