@@ -10,7 +10,6 @@ from .synthetic import make_polyps, polyp_image
 from .transfer import (
     image_chain,
     strong_augmentation,
-    transfer_augmentation,
     transfer_of_labelled,
     unlabelled_images,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "train_validation",
     "training_augmentation",
     "training_pairs",
-    "transfer_augmentation",
     "transfer_of_labelled",
     "unlabelled_images",
 ]

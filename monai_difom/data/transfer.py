@@ -113,21 +113,6 @@ def image_chain(image_size: int | Sequence[int]) -> Compose:
     )
 
 
-def transfer_augmentation(
-    mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
-) -> Compose:
-    """Return the random chain of images without masks: one dihedral view, then light changes of the student's image.
-
-    Args:
-        mean: mean of the student's normalisation.
-        std: deviation of the student's normalisation.
-    """
-    light = RandPhotometricd(
-        "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
-    )
-    return Compose([RandViewd("image"), SplitTeacherd(), light, NormalizeImaged("image", mean=mean, std=std)])
-
-
 def strong_augmentation(
     rotate: float = 180.0,
     scale: float = 0.4,

@@ -8,18 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import DiffusionInferer
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import nn
-from tqdm import tqdm
 
 from ..transforms import apply_view
 from ..utils import load_state, save_state
 from ..utils.seeds import derived_generator, derived_seed
+from .steps import check_batch, run_steps
 
 SAMPLERS = ("ddim", "ddpm")
 
@@ -126,23 +125,11 @@ class ImageDiffusion:
             ValueError: fewer images than one batch.
             FloatingPointError: the loss is not finite.
         """
-        need = self.settings.batch_size
-        if len(images) < need:
-            raise ValueError(
-                f"there are {len(images)} images for batches of {need}: give at least as many images, or a smaller "
-                "batch_size."
-            )
+        check_batch(images, self.settings.batch_size)
         images = images.to(self.device)
-        losses: list[float] = []
-        bar = tqdm(total=steps, initial=self.step, unit="step", desc="Diffusion", disable=not progress)
-        while self.step < steps:
-            losses.append(self._train_step(images))
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
-            bar.update()
-            if callback is not None and (self.step == steps or (every and self.step % every == 0)):
-                callback(self)
-        bar.close()
-        return losses
+        return run_steps(
+            self, lambda: self._train_step(images), steps, "Diffusion", progress, every, callback
+        )
 
     def _train_step(self, images: torch.Tensor) -> float:
         settings = self.settings
@@ -194,8 +181,13 @@ class ImageDiffusion:
                 f"sampling steps are {steps}; allowed are 1 to {self.settings.timesteps} (timesteps)."
             )
         scheduler = self.schedulers[sampler]
+        total = self.settings.timesteps
         # a DDPM step is defined between neighbouring times only
-        scheduler.set_timesteps(steps if sampler == "ddim" else self.settings.timesteps)
+        scheduler.set_timesteps(steps if sampler == "ddim" else total)
+        if sampler == "ddim":
+            # MONAI spreads the times evenly over the schedule, but each of its steps goes back by total // steps: the two
+            # drift apart and leave noise in the image. These times are exactly that far apart, down to the clean image
+            scheduler.timesteps = torch.arange(total - 1, -1, -(total // steps))[:steps]
         side = self.settings.image_size
         noise = torch.randn(count, 3, side, side, generator=derived_generator(seed, 2, number)).to(
             self.device

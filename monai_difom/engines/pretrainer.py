@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ..networks.nets.self_supervised import VitMaskedAutoencoder, VitMomentumContrast, momentum_at
 from ..utils import atomic_path, load_state, save_state
 from ..utils.seeds import derived_generator, derived_seed
+from .steps import check_batch, run_steps
 
 METHODS = ("mae", "moco_v3")
 
@@ -134,21 +134,11 @@ class SelfSupervisedTrainer:
             ValueError: fewer images than one batch.
             FloatingPointError: the loss is not finite.
         """
-        need, end = self.settings.batch_size, min(steps or self.settings.steps, self.settings.steps)
-        if len(images) < need:
-            raise ValueError(
-                f"there are {len(images)} images for batches of {need}: give more, or a smaller batch_size."
-            )
-        losses: list[float] = []
-        bar = tqdm(total=end, initial=self.step, unit="step", desc=self.settings.method, disable=not progress)
-        while self.step < end:
-            losses.append(self._train_step(images))
-            bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
-            bar.update()
-            if callback is not None and (self.step == end or (every and self.step % every == 0)):
-                callback(self)
-        bar.close()
-        return losses
+        check_batch(images, self.settings.batch_size)
+        end = min(steps or self.settings.steps, self.settings.steps)
+        return run_steps(
+            self, lambda: self._train_step(images), end, self.settings.method, progress, every, callback
+        )
 
     def _rate(self) -> float:
         progress = self.step / self.settings.steps

@@ -11,8 +11,8 @@ from monai_difom.data import (
     ViewDataset,
     image_chain,
     strong_augmentation,
+    training_augmentation,
     training_pairs,
-    transfer_augmentation,
     transfer_of_labelled,
     unlabelled_images,
 )
@@ -29,7 +29,7 @@ def test_a_folder_of_images_becomes_items_without_labels(data: Path) -> None:
     items = unlabelled_images(data / "TrainDataset" / "image", limit=5)
     assert len(items) == 5
     assert all("label" not in item for item in items)
-    dataset = ViewDataset(items, image_chain(32), transfer_augmentation(), progress=False)
+    dataset = ViewDataset(items, image_chain(32), training_augmentation(), progress=False)
     item = dataset[0, 0]
     assert set(item) >= {"image", "teacher_image"}
     assert item["image"].shape == item["teacher_image"].shape == (3, 32, 32)
