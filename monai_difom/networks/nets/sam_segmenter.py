@@ -55,7 +55,7 @@ class SamSegmenter(nn.Module):
         in_channels: 3.
         out_channels: K; 1 for one class against background (sigmoid), K for a softmax with the background as class 0,
             or K classes that may overlap (sigmoid): the loss decides.
-        model_type: ``"vit_b"``, ``"vit_l"``, ``"vit_h"``, or ``"small"`` (1 million parameters, patches of 8 pixels) to be
+        model_type: ``"vit_b"``, ``"vit_l"``, ``"vit_h"``, or ``"small"`` (0.8 million parameters, patches of 8 pixels) to be
             trained from scratch.
         weights: a native ``.pth`` of segment-anything (MedSAM's has its layout), or a folder with a SAM of transformers
             (``config.json``, ``model.safetensors``). None starts from random weights.
