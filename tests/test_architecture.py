@@ -13,7 +13,13 @@ ROWS = [
     ("engines", "handlers"),
     ("targets", "data", "transforms"),
     ("networks/teachers", "networks/nets"),
-    ("networks/blocks", "networks/encoders.py", "networks/taps.py", "networks/weights.py"),
+    (
+        "networks/blocks",
+        "networks/encoders.py",
+        "networks/lora.py",
+        "networks/taps.py",
+        "networks/weights.py",
+    ),
     ("losses", "metrics", "utils", "zoo"),
 ]
 MODULES = [

@@ -20,7 +20,7 @@ from monai_difom.data import (
     training_augmentation,
 )
 from monai_difom.engines import DistillationTrainer, Distiller, Objective, OneCycle, Phase, Plan
-from monai_difom.networks.nets import DifomUNet
+from monai_difom.networks.nets import DifomUNet, SamSegmenter
 from monai_difom.networks.teachers import NetworkTeacher
 from monai_difom.targets import DistillationTerm, TargetPipeline
 
@@ -74,7 +74,11 @@ def make_trainer(
     student = changes.pop("student", None) or DifomUNet(2, 3, 1, (4, 6, 8))
     fuse = changes.pop("fuse", "pca")
     targets = TargetPipeline(
-        {"tiny": teacher}, changes.pop("terms", make_terms()), fuse=fuse, fuse_channels=6, fit_images=6
+        {changes.pop("name", "tiny"): teacher},
+        changes.pop("terms", make_terms()),
+        fuse=fuse,
+        fuse_channels=6,
+        fit_images=6,
     )
     distiller = Distiller(student, targets)
     objective = Objective(DiceCELoss(sigmoid=True), changes.pop("balancer", None))
@@ -101,3 +105,66 @@ def validation_loader(data: Path) -> DataLoader:
     _, validation = train_validation(data, 0.25)
     dataset = ViewDataset(validation, loading_chain(SIZE), plain_augmentation(), progress=False)
     return DataLoader(dataset, batch_size=2, num_workers=0)
+
+
+TINY_SAM = {
+    **{
+        "embed_dim": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "global_attn_indexes": (1,),
+        "img_size": 64,
+        "patch_size": 8,
+    },
+    **{"out_chans": 16, "decoder_depth": 1, "decoder_heads": 2, "decoder_mlp_dim": 16, "window_size": 3},
+}
+
+
+def tiny_sam_segmenter(seed: int = 4, **changes: Any) -> SamSegmenter:
+    """A SAM of segment-anything with patches of 8 pixels, as a segmenter of random weights."""
+    torch.manual_seed(seed)
+    architecture = {} if "weights" in changes else {"architecture": TINY_SAM}
+    network = SamSegmenter(**{"model_type": "small", **architecture, **changes})
+    for name, parameter in network.named_parameters():
+        if "rel_pos" in name:  # the package starts them at zero, where a mistake in them would not show
+            torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def tiny_transformers_sam(folder: Path) -> Path:
+    """Write a SAM of transformers of 64x64 images with random weights, as save_pretrained does."""
+    from transformers import (
+        SamConfig,
+        SamMaskDecoderConfig,
+        SamModel,
+        SamPromptEncoderConfig,
+        SamVisionConfig,
+    )
+
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 8,
+    }
+    rest = {
+        "mlp_dim": 32,
+        "global_attn_indexes": [1],
+        "output_channels": 16,
+        "num_pos_feats": 8,
+        "window_size": 3,
+    }
+    decoder = {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+    torch.manual_seed(6)
+    config = SamConfig(
+        vision_config=SamVisionConfig(**sizes, **rest).to_dict(),
+        prompt_encoder_config=SamPromptEncoderConfig(hidden_size=16, image_size=64, patch_size=8).to_dict(),
+        mask_decoder_config=SamMaskDecoderConfig(**decoder, num_hidden_layers=1).to_dict(),
+    )
+    sam = SamModel(config)
+    for parameter in sam.parameters():  # the library starts them near zero
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    sam.save_pretrained(folder / "hf_sam")
+    return folder / "hf_sam"

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from .. import __version__
-from ..networks.teachers.weights import fill_network
+from ..networks.weights import fill_network
 from ..utils import load_state, write_json
 from ..zoo import find_entry
 

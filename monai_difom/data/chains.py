@@ -64,6 +64,8 @@ def training_augmentation(
 ) -> Compose:
     """Return the random chain: one dihedral view for all, then light changes that the teachers do not see.
 
+    Images without a mask go through it as well.
+
     Args:
         mean: mean of the student's normalisation.
         std: deviation of the student's normalisation.
@@ -71,7 +73,14 @@ def training_augmentation(
     light = RandPhotometricd(
         "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
     )
-    return Compose([RandViewd(PAIR), SplitTeacherd(), light, NormalizeImaged("image", mean=mean, std=std)])
+    return Compose(
+        [
+            RandViewd(PAIR, allow_missing_keys=True),
+            SplitTeacherd(),
+            light,
+            NormalizeImaged("image", mean=mean, std=std),
+        ]
+    )
 
 
 def plain_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Compose:

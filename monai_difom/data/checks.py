@@ -134,6 +134,37 @@ class BinaryMaskd(MapTransform):
         return d
 
 
+class ClassChannelsd(MapTransform):
+    """Turn a mask of class numbers into one channel a class: value n becomes channel n - 1, 0 is the background.
+
+    Args:
+        keys: keys of masks, ``(1, *spatial)``.
+        classes: number of classes without the background; the network's out_channels.
+        allow_missing_keys: do not raise when a key is absent.
+
+    Raises:
+        ValueError: a mask holds a number above ``classes``; names the file.
+    """
+
+    def __init__(self, keys: KeysCollection, classes: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.classes = int(classes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            highest = int(d[key].max())
+            if highest > self.classes:
+                raise ValueError(
+                    f"{_file_of(d[key], str(key))}: the mask holds class {highest}, but {self.classes} classes are expected "
+                    f"({_value_counts(d[key])}). Give the network as many out_channels as the masks have classes; a mask of "
+                    "0 and 255 has one class and goes through BinaryMaskd."
+                )
+            numbers = torch.arange(1, self.classes + 1).view(-1, *[1] * (d[key].ndim - 1))
+            d[key] = (d[key][:1] == numbers).to(torch.uint8)
+        return d
+
+
 def _plain(x: torch.Tensor) -> torch.Tensor:
     return x.as_tensor() if isinstance(x, MetaTensor) else x
 

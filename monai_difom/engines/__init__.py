@@ -1,18 +1,24 @@
 """Phases, objective and trainer of a distillation."""
 
+from .diffusion import DiffusionSettings, ImageDiffusion
 from .distiller import Distiller, network_state
 from .objective import Objective
 from .phases import Phase, Plan
+from .pretrainer import PretrainSettings, SelfSupervisedTrainer
 from .schedule import Constant, OneCycle
 from .trainer import DistillationTrainer
 
 __all__ = [
     "Constant",
+    "DiffusionSettings",
     "DistillationTrainer",
     "Distiller",
+    "ImageDiffusion",
     "Objective",
     "OneCycle",
     "Phase",
     "Plan",
+    "PretrainSettings",
+    "SelfSupervisedTrainer",
     "network_state",
 ]

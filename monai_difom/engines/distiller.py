@@ -76,6 +76,9 @@ class Distiller(nn.Module):
             known = probe_taps(student, taps, torch.zeros(1, in_channels, *[probe_size] * spatial_dims))
         else:
             known = dict(getattr(student, "taps", {}))
+        if any(term.tap == "output" for term in targets.terms.values()) and "output" not in known:
+            image = torch.zeros(1, in_channels, *[probe_size] * spatial_dims)
+            known.update(probe_taps(student, {"output": ""}, image))
         if not known:
             raise ValueError(
                 f"{type(student).__name__} names no taps. Pass taps={{name: module path}} to the distiller to say "
@@ -88,9 +91,13 @@ class Distiller(nn.Module):
             if term.tap not in known:
                 raise ValueError(unknown_name(f"tap of term {name!r}", term.tap, known))
             self._use(known, term.tap)
-            self.heads.append(
-                make_head(term.head, spatial_dims, known[term.tap].channels, targets.channels(name))
-            )
+            channels = targets.channels(name)
+            if term.raw and known[term.tap].channels != channels:
+                raise ValueError(
+                    f"term {name!r} compares predictions: the teacher gives {channels} classes ({term.source}), the "
+                    f"student {known[term.tap].channels} (tap {term.tap!r}). Give both the same out_channels."
+                )
+            self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, channels))
         self.term_taps = {name: term.tap for name, term in targets.terms.items()}
 
     def _use(self, known: Mapping[str, Tap], name: str) -> None:

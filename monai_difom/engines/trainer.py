@@ -110,6 +110,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
         self.phase: Phase = plan.at(0)[0]
+        # what comes frozen (the base under LoRA adapters) stays so in every phase
+        self.fixed = [p for p in distiller.parameters() if not p.requires_grad]
         self.frozen: list[torch.nn.Module] = []
         super().__init__(
             device=torch.device(device),
@@ -169,7 +171,14 @@ class DistillationTrainer(SupervisedTrainer):
     def _check_first_batch(self) -> None:
         """Run the student once, so that a size it cannot take or an empty band is refused before any training."""
         self.distiller.eval()
-        _, mapped = self.inferer(self._laid_out(next(iter(self.data_loader))["image"][:1]), self.distiller)
+        batch = next(iter(self.data_loader))
+        wants = [phase.name for phase in self.plan.phases if phase.epochs and phase.uses("segmentation")]
+        if wants and "label" not in batch:
+            raise ValueError(
+                f"phase {wants[0]!r} weighs the segmentation term, but the training images have no labels. Give that "
+                "phase no segmentation weight, or train it on labelled images."
+            )
+        _, mapped = self.inferer(self._laid_out(batch["image"][:1]), self.distiller)
         used = [
             term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)
         ]
@@ -190,6 +199,8 @@ class DistillationTrainer(SupervisedTrainer):
         """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""
         self.phase = phase
         self.distiller.requires_grad_(True)
+        for parameter in self.fixed:
+            parameter.requires_grad_(False)
         self.frozen = self.distiller.frozen_modules(tuple(phase.freeze))
         for module in self.frozen:
             module.requires_grad_(False)

@@ -140,7 +140,9 @@ class CollapseMonitor:
             return
         for name, value in self.measure(terms).items():
             kept = value["target_variance"] / max(self.first_variance[name], 1e-30)
-            collapsed = kept < self.min_variance or value["effective_rank"] < self.min_rank
+            # predictions of one or two classes have few directions by nature
+            flat = value["effective_rank"] < self.min_rank and not self.trainer.targets.terms[name].raw
+            collapsed = kept < self.min_variance or flat
             self.results[name] = {
                 **value,
                 "collapsed": collapsed,

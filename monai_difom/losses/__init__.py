@@ -13,6 +13,7 @@ from .balance_learned import AttentionBalancer, MLPBalancer
 from .deep_supervision import DeepSupervision
 from .feature import FeatureDistillationLoss
 from .frequency import FrequencyDistillationLoss
+from .logit import LogitDistillationLoss
 from .structure import StructureLoss
 
 __all__ = [
@@ -35,5 +36,12 @@ __all__ = [
     "StructureLoss",
     "TeacherDropping",
     "UncertaintyBalancer",
+    "UniformBalancer",
+]
+__all__ = [
+    "FeatureDistillationLoss",
+    "FrequencyDistillationLoss",
+    "LogitDistillationLoss",
+    "StructureLoss",
     "UniformBalancer",
 ]

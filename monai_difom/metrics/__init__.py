@@ -11,7 +11,7 @@ from .evaluator import (
     structure_scores,
 )
 from .grey_maps import GreyMap, to_levels
-from .overlap import image_scores, mean_scores, overlap_scores
+from .overlap import overlap_scores
 from .similarity import linear_cka
 from .structures import StructureDice
 from .surface import surface_scores

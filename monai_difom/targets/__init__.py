@@ -3,12 +3,13 @@
 from .fuse import ConcatFusion, LearnedFusion, PCAFusion, make_fusion
 from .pipeline import TargetPipeline
 from .standardize import PhiStandardizer, StreamingCovariance, equal_diagonal_rotation
-from .terms import DistillationTerm
+from .terms import DistillationTerm, LogitTerm
 
 __all__ = [
     "ConcatFusion",
     "DistillationTerm",
     "LearnedFusion",
+    "LogitTerm",
     "PCAFusion",
     "PhiStandardizer",
     "StreamingCovariance",

@@ -73,7 +73,10 @@ class TargetPipeline(nn.Module):
                 raise ValueError(unknown_name("map in fuse_maps", source, self.map_channels))
         self.fit_images = fit_images
         needs_fusion = any(term.source == "fused" for term in terms)
-        used = {term.source for term in terms} - {"fused"} | (set(self.fuse_maps) if needs_fusion else set())
+        used = {term.source for term in terms if not term.raw} - {"fused"}
+        used |= set(self.fuse_maps) if needs_fusion else set()
+        # maps that are matched as they are: no statistics, no standardiser
+        self.raw_sources = sorted({term.source for term in terms if term.raw})
         # a ModuleDict key may hold no dot, and a map name may
         self.sources = sorted(used)
         self.standardizers = nn.ModuleList(
@@ -107,7 +110,7 @@ class TargetPipeline(nn.Module):
                 ) from error
             for key, value in maps.items():
                 found[f"{name}/{key}"] = value
-        return {source: found[source] for source in self.sources}
+        return {source: found[source] for source in {*self.sources, *self.raw_sources}}
 
     def standardized(self, maps: Maps) -> Maps:
         """Return the standardised maps by source name."""
@@ -150,8 +153,11 @@ class TargetPipeline(nn.Module):
         count = 0
         for batch in self._first_images(images):
             count += batch.shape[0]
-            for source, value in self.teacher_maps(batch).items():
-                statistics[source].update(value)
+            if not self.sources:
+                break  # nothing to fit
+            maps = self.teacher_maps(batch)
+            for source in self.sources:
+                statistics[source].update(maps[source])
         for source, standardizer in zip(self.sources, self.standardizers, strict=True):
             try:
                 standardizer.fit(statistics[source])  # type: ignore[operator]
@@ -220,6 +226,8 @@ class TargetPipeline(nn.Module):
                     assert self.fusion is not None
                     fused[grid] = self.fusion(self._stacked(standardized, grid))
                 target = fused[grid]
+            elif term.raw:
+                target = resample(maps[term.source].float(), grid)
             else:
                 target = resample(standardized[term.source], grid)
             if term.band is not None:

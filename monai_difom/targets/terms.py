@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from ..losses import FeatureDistillationLoss
+from ..losses import FeatureDistillationLoss, LogitDistillationLoss
 from ..utils.bands import Shape
 
 
@@ -27,6 +27,7 @@ class DistillationTerm:
         head: from tap channels to target channels: ``"linear"`` (1x1), ``"conv"`` (3x3), ``"mlp"`` (two 1x1
             with GELU) or ``"identity"`` (the channels must agree).
         loss: distance of head output and target, called as ``loss(student, target)``.
+        raw: match the teacher's map as it is, without standardising it: its values mean something (logits).
     """
 
     name: str
@@ -40,6 +41,7 @@ class DistillationTerm:
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(
         default_factory=FeatureDistillationLoss
     )
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if self.name == "segmentation":
@@ -48,3 +50,31 @@ class DistillationTerm:
             raise ValueError(
                 f"term {self.name!r}: band is {self.band!r}; allowed are null, 'low' and 'high'."
             )
+        if self.raw and (self.source == "fused" or self.band is not None):
+            raise ValueError(
+                f"term {self.name!r} takes a teacher's map as it is, so it has no band, and its source is one map, "
+                f"'<teacher>/<map>'; found source {self.source!r} and band {self.band!r}."
+            )
+
+
+@dataclass
+class LogitTerm(DistillationTerm):
+    """A term on predictions: the student's logits against a teacher's, by temperature KL, with no head between them.
+
+    Args:
+        name: name of the term.
+        tap: tap of the student; ``"output"`` is what the network returns.
+        source: a map of logits, as ``"<teacher>/logits"``; both must have the same classes in the same order.
+        loss: distance of predictions.
+
+    Example::
+
+        LogitTerm("logit", source="sam/logits", loss=LogitDistillationLoss("sigmoid", temperature=2.0))
+    """
+
+    name: str = "logit"
+    tap: str = "output"
+    source: str = ""
+    head: str = "identity"
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(default_factory=LogitDistillationLoss)
+    raw: bool = True

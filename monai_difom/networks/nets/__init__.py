@@ -4,6 +4,8 @@ from .any_network import MainOutput, tapped
 from .emcadnet import EMCADNet, load_published_emcadnet
 from .light_segmenter import LightSegmenter, reparameterize
 from .pranet import PraNet, load_published_pranet
+from .sam_segmenter import SamSegmenter
+from .self_supervised import VitMaskedAutoencoder, VitMomentumContrast
 from .unet import DifomUNet
 from .unetpp import DifomUNetPlusPlus, load_published_unetpp
 from .vit_segmenter import ViTSegmenter
@@ -26,4 +28,12 @@ __all__ = [
     "load_published_unetpp",
     "reparameterize",
     "tapped",
+]
+__all__ = [
+    "DifomUNet",
+    "DifomUNetPlusPlus",
+    "SamSegmenter",
+    "VitMaskedAutoencoder",
+    "VitMomentumContrast",
+    "load_published_unetpp",
 ]

@@ -1,5 +1,6 @@
 """Frozen foundation models that give feature maps to learn from."""
 
+from .adapted import SegmentingTeacher
 from .base import InputContract, Teacher, TeacherMap
 from .convnext import ConvNextTeacher
 from .hub_sam import HubSAMTeacher
@@ -17,6 +18,7 @@ __all__ = [
     "MedCLIPTeacher",
     "NetworkTeacher",
     "SegmentAnythingTeacher",
+    "SegmentingTeacher",
     "Teacher",
     "TeacherMap",
     "TimmTeacher",

@@ -1,0 +1,173 @@
+"""A transfer set: images without masks to distil on, from a folder, from a generator, or from the labelled ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    LoadImaged,
+    RandAffined,
+    RandGaussianNoised,
+    ScaleIntensityRanged,
+    Transposed,
+)
+from PIL import Image
+
+from ..transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NormalizeImaged,
+    PictureReader,
+    RandPhotometricd,
+    RandViewd,
+    ResizeImaged,
+    SplitTeacherd,
+    to_rgb,
+)
+from .datalists import IMAGE_SUFFIXES
+
+
+def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict[str, str]]:
+    """Return the images of a folder, with those of its subfolders, as items without a label.
+
+    Args:
+        folder: folder of PNG, JPEG, TIFF or BMP images.
+        limit: use the first ``limit`` images; None for all.
+
+    Returns:
+        ``[{"image": path, "group": name}, ...]``, sorted by path.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no images, or the limit is below 1.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder of transfer images at {root}.")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
+    found = [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(p.startswith(".") for p in path.relative_to(root).parts)
+    ]
+    if not found:
+        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(IMAGE_SUFFIXES)}.")
+    return [{"image": str(path), "group": path.stem} for path in found[:limit]]
+
+
+def transfer_of_labelled(items: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return labelled items without their labels, repeated until there are ``count``.
+
+    A data set augments every entry in its own way: with `strong_augmentation` the repetitions are different images.
+
+    Args:
+        items: items of a training list.
+        count: length of the transfer set, from 1.
+    """
+    if count < 1 or not items:
+        raise ValueError(f"a transfer set of {count} images out of {len(items)}: both must be at least 1.")
+    plain = [{key: value for key, value in item.items() if key != "label"} for item in items]
+    return [dict(plain[i % len(plain)]) for i in range(count)]
+
+
+def load_pictures(paths: Sequence[str | os.PathLike], side: int) -> torch.Tensor:
+    """Return pictures as 8-bit RGB ``(N, 3, side, side)``, squashed to a square, antialiased.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    batch = []
+    for path in paths:
+        with Image.open(Path(path)) as image:
+            small = to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
+        batch.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
+    if not batch:
+        raise ValueError("there are no images to train on.")
+    return torch.stack(batch)
+
+
+def image_chain(image_size: int | Sequence[int]) -> Compose:
+    """Return the deterministic chain of images without masks, at the student's size, 8-bit, ready to cache.
+
+    Args:
+        image_size: side or ``(height, width)``.
+    """
+    return Compose(
+        [
+            LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
+            EnsureChannelFirstd("image"),
+            Transposed("image", indices=[0, 2, 1]),  # MONAI reads pictures on their side
+            ResizeImaged("image", image_size),
+            EnsureTyped("image", track_meta=False),
+        ]
+    )
+
+
+def strong_augmentation(
+    rotate: float = 180.0,
+    scale: float = 0.4,
+    shear: float = 0.2,
+    translate: float = 0.15,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Compose:
+    """Return a random chain that makes new images of few: turned, scaled, sheared and moved, with other colours and noise.
+
+    Geometry and colours come before the teacher's image is split off, so that the teacher judges the very image. The maps of such
+    images cannot be cached.
+
+    Args:
+        rotate: largest turn in degrees.
+        scale: largest relative change of size.
+        shear: largest shear factor.
+        translate: largest shift as a share of the side.
+        mean: mean of the student's normalisation.
+        std: deviation of the student's normalisation.
+    """
+    colours = RandPhotometricd(
+        "image", brightness=0.3, contrast=0.4, saturation=0.5, hue=0.08, gamma=0.4, blur=1.5
+    )
+    return Compose(
+        [
+            RandViewd("image"),
+            SplitTeacherd(teacher_key=None),
+            _RandMoved(rotate, scale, shear, translate),
+            colours,
+            RandGaussianNoised("image", prob=0.3, std=0.03),
+            ScaleIntensityRanged("image", 0.0, 1.0, 0.0, 1.0, clip=True),
+            SplitTeacherd(),
+            NormalizeImaged("image", mean=mean, std=std),
+            EnsureTyped(["image", "teacher_image"], track_meta=False),
+        ]
+    )
+
+
+class _RandMoved(RandAffined):
+    """MONAI's affine change with a shift in shares of the image's own side."""
+
+    def __init__(self, rotate: float, scale: float, shear: float, translate: float) -> None:
+        super().__init__(
+            "image",
+            prob=0.9,
+            rotate_range=np.deg2rad(rotate),
+            scale_range=scale,
+            shear_range=shear,
+            padding_mode="reflection",
+            mode="bilinear",
+        )
+        self.share = translate
+
+    def __call__(self, data: Mapping[Any, Any], lazy: bool | None = None) -> dict[Any, Any]:
+        sides = data["image"].shape[1:]
+        self.rand_affine.rand_affine_grid.translate_range = [self.share * side for side in sides]
+        return super().__call__(data, lazy)
