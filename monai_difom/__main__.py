@@ -23,9 +23,24 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="two folders of runs: A, then B")
+    parser.add_argument("--a", nargs="+", metavar="RUN", help="runs of A, one a seed, in place of RUN RUN")
+    parser.add_argument("--b", nargs="+", metavar="RUN", help="runs of B, one a seed")
+    parser.add_argument(
+        "--metric", nargs="+", default=["dice"], metavar="SCORE", help="columns of <set>.csv, or all (dice)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "compare": (
+        "compare two runs, image by image, on the same test sets",
+        _compare,
+        "monai_difom.apps.compare:run_compare",
+    ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
 }
 

@@ -2,7 +2,14 @@
 
 from .chains import evaluation_chain, loading_chain, plain_augmentation, training_augmentation
 from .checks import BinaryMaskd, CheckPaird, binarise, check_pairs
-from .datalists import clinicdb_sequence, split_validation, test_sets, train_validation, training_pairs
+from .datalists import (
+    clinicdb_sequence,
+    image_group,
+    split_validation,
+    test_sets,
+    train_validation,
+    training_pairs,
+)
 from .dataset import EpochSampler, ViewDataset
 from .synthetic import make_polyps, polyp_image
 
@@ -15,6 +22,7 @@ __all__ = [
     "check_pairs",
     "clinicdb_sequence",
     "evaluation_chain",
+    "image_group",
     "loading_chain",
     "make_polyps",
     "plain_augmentation",

@@ -292,6 +292,12 @@ def _group(folder: Path, stem: str) -> str:
     return stem
 
 
+def image_group(image: str | Path) -> str:
+    """Return the group of an image file, as `training_pairs` and `test_sets` would: its video sequence, or its name."""
+    file = Path(image)
+    return _group(file.parent.parent, file.stem)
+
+
 def _read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))

@@ -91,7 +91,9 @@ def bootstrap_mean(
     scores = np.atleast_2d(np.asarray(values, dtype=float))
     kept = np.isfinite(scores).all(0)
     codes = _codes(groups, kept)
-    return _estimate(scores[:, kept].mean(), _drawn(scores[:, kept], codes, draws, seed, 1), scores, codes, level)
+    return _estimate(
+        scores[:, kept].mean(), _drawn(scores[:, kept], codes, draws, seed, 1), scores, codes, level
+    )
 
 
 def compare_paired(
@@ -119,7 +121,9 @@ def compare_paired(
     """
     first, second = (np.atleast_2d(np.asarray(side, dtype=float)) for side in (a, b))
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"{first.shape[1]} and {second.shape[1]} images: a paired comparison needs the same ones.")
+        raise ValueError(
+            f"{first.shape[1]} and {second.shape[1]} images: a paired comparison needs the same ones."
+        )
     kept = np.isfinite(first).all(0) & np.isfinite(second).all(0)
     codes = _codes(groups, kept)
     first, second = first[:, kept], second[:, kept]
@@ -172,7 +176,9 @@ def _drawn(scores: np.ndarray, codes: np.ndarray, draws: int, seed: int, side: i
     return (means * _weights(runs, draws, seed + side)).sum(1) / runs
 
 
-def _estimate(mean: float, sample: np.ndarray, scores: np.ndarray, codes: np.ndarray, level: float) -> Estimate:
+def _estimate(
+    mean: float, sample: np.ndarray, scores: np.ndarray, codes: np.ndarray, level: float
+) -> Estimate:
     units = int(codes.max()) + 1
     low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2]) if units > 1 else (np.nan, np.nan)
     return Estimate(float(mean), float(low), float(high), len(codes), units, len(scores))
