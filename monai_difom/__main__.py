@@ -33,6 +33,20 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="folders of runs; seeds of one recipe share a column"
+    )
+    parser.add_argument(
+        "--baseline", nargs="+", metavar="RUN", help="runs to compare with: the undistilled student"
+    )
+    parser.add_argument(
+        "--teacher", nargs="+", metavar="RUN", help="runs or evaluations of the teacher itself"
+    )
+    page = Path("report.html")
+    parser.add_argument("--output", type=Path, default=page, metavar="FILE", help=f"page to write ({page})")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -42,6 +56,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.compare:run_compare",
     ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
 }
 
 
