@@ -43,9 +43,9 @@ def run_compare(
         json: file for the figures.
     """
     try:
-        sides = _sides(runs, a, b)
-        names = [[str(run.folder) for run in side] for side in sides]
-        found = compare_runs(*sides, metric)
+        first, second = _sides(runs, a, b)
+        names = [[str(run.folder) for run in side] for side in (first, second)]
+        found = compare_runs(first, second, metric)
     except (RunError, ValueError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2

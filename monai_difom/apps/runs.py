@@ -67,8 +67,12 @@ class Table:
     def only(self, images: Sequence[str]) -> Table:
         """Return the rows of these images."""
         places = [self.images.index(image) for image in images]
-        parts = ([rows[i] for i in places] for rows in (self.images, self.paths, self.groups))
-        return Table(*map(tuple, parts), {name: values[:, places] for name, values in self.columns.items()})  # type: ignore[arg-type]
+        images, paths, groups = (
+            tuple(rows[i] for i in places) for rows in (self.images, self.paths, self.groups)
+        )
+        return Table(
+            images, paths, groups, {name: values[:, places] for name, values in self.columns.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -263,5 +267,5 @@ def _read_table(file: Path) -> Table | None:
                 columns[name] = np.array([[float(rows[i][name] or "nan") for i in order]])
             except (ValueError, TypeError) as error:
                 raise RunError(f"{file}: column {name!r} holds what is no number: {error}.") from error
-    picked = (tuple(part[i] for i in order) for part in (images, paths, groups))
-    return Table(*picked, columns)
+    names_of, files, units = (tuple(part[i] for i in order) for part in (images, paths, groups))
+    return Table(names_of, files, units, columns)

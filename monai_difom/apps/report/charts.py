@@ -170,7 +170,8 @@ def _bands(phases: Sequence[tuple[str, float]], first: float, last: float, px) -
     for i, (name, end) in enumerate(phases):
         stop = px(min(end + 0.5, last)) if i + 1 < len(phases) else px(last)
         if i % 2:
-            parts += f'<rect class="band" x="{begin:.1f}" y="{TOP}" width="{max(stop - begin, 0):.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+            size = f'width="{max(stop - begin, 0):.1f}" height="{HEIGHT - TOP - BOTTOM}"'
+            parts += f'<rect class="band" x="{begin:.1f}" y="{TOP}" {size}/>'
         if i + 1 < len(phases):
             parts += f'<path class="border" d="M{stop:.1f} 6V{HEIGHT - BOTTOM}"/>'
         shown = _fit(name, stop - begin - 6)

@@ -75,13 +75,9 @@ def _lead(columns: Sequence[Column]) -> str:
     first = students(columns)[0].runs[0]
     network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
     teachers = ", ".join(training.teachers_of(first))
-    words = (
-        f"{network}, distilled from {teachers}"
-        if teachers and first.terms
-        else f"{network}, trained on masks alone"
-    )
+    taught = f", distilled from {teachers or 'its teachers'}" if first.terms else ", trained on masks alone"
     state = "" if first.summary else " The run is not finished."
-    return f'<p class="note">{text(words)}.{state}</p>'
+    return f'<p class="note">{text(network + taught)}.{state}</p>'
 
 
 def write_report(

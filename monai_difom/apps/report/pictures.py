@@ -38,7 +38,9 @@ def examples(columns: Sequence[Column]) -> str:
                 parts.append(grid(*tiles, kind="tiles"))
             if baseline not in (None, column) and entries:
                 parts.append(_changed(column, baseline, name))  # type: ignore[arg-type]
-    note = "Of several runs the first one is drawn, with its own Dice; losses and gains are ranked by their mean."
+    note = (
+        "Of several runs the first one is drawn, with its own Dice; losses and gains are those of the means."
+    )
     if all(len(column.runs) == 1 for column in columns):
         note = ""
     key = _key(baseline) if any("<img" in part for part in parts) else ""
@@ -62,8 +64,8 @@ def maps(columns: Sequence[Column]) -> str:
             parts.append(details(f"Earlier phases of {column.label}", "".join(shown[:-1])))
     note = (
         "Validation images after a phase: image, mask, prediction, then for every distillation term the teachers' fused "
-        "map and the student's, both in the three main directions of the teachers' map. Equal colours mean equal features; colours "
-        "of different rows may be compared, those of different terms may not."
+        "map and the student's, both in the three main directions of the teachers' map. Equal colours mean equal "
+        "features; colours of different rows may be compared, those of different terms may not."
     )
     return section("What the student takes over", *parts, note=note)
 
@@ -99,7 +101,7 @@ def _changed(column: Column, baseline: Column, name: str) -> str:
                 image = both.images[i]
                 change = (column.mean_of(name, image) or 0) - (baseline.mean_of(name, image) or 0)
                 if sign * change > 0 and image in paths:
-                    tiles.append(_tile(column, baseline, name, paths[image]))
+                    tiles.append(_tile(column, baseline, name, paths[image], change))
             if any(tiles):
                 parts += f"<h3>{title} against {text(baseline.label)}: {text(name)}</h3>" + grid(
                     *tiles, kind="tiles"
@@ -108,7 +110,7 @@ def _changed(column: Column, baseline: Column, name: str) -> str:
     return ""
 
 
-def _tile(column: Column, baseline: Column | None, name: str, path: str) -> str:
+def _tile(column: Column, baseline: Column | None, name: str, path: str, change: float | None = None) -> str:
     """One image with the outlines of mask, prediction and the baseline's prediction; empty without the image."""
     entry, image = column.examples[name][path], _image_of(column, name, path)
     other = _entry_of(baseline, name, image) if baseline is not None and baseline is not column else None
@@ -124,6 +126,8 @@ def _tile(column: Column, baseline: Column | None, name: str, path: str) -> str:
         lines.insert(1, ("before", other["prediction"]))
     paths = "".join(f'<path class="case" d="{d}"/><path class="{kind}" d="{d}"/>' for kind, d in lines if d)
     title = f"<b>{TITLES[entry['kind']]}.</b> " if entry.get("kind") in TITLES else ""
+    if change is not None:
+        title = f"<b>{number(change, '+')}.</b> "
     words = f"Dice {number(entry['dice'])}"
     words += f", baseline {number(other['dice'])}" if other is not None else ""
     words += f"; mask {100 * entry['foreground'] / (height * width):.1f} % of the image"
