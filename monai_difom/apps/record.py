@@ -98,7 +98,9 @@ def running_config() -> dict[str, Any] | None:
         if isinstance(owner, ConfigParser):
             found = owner
         frame = frame.f_back
-    return copy.deepcopy(found.get()) if found is not None else None
+    if found is None:
+        return None
+    return {key: value for key, value in copy.deepcopy(found.get()).items() if key != "_meta_"}
 
 
 def plain(value: Any) -> Any:
@@ -174,7 +176,7 @@ def _gmacs(network: torch.nn.Module, image: torch.Tensor) -> float:
 def _session(trainer: DistillationTrainer) -> dict[str, Any]:
     return {
         "started": _now(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "resumed_from": str(trainer.resume) if trainer.resume is not None else None,
         "device": _device(trainer.state.device),
         "threads": torch.get_num_threads(),
