@@ -176,7 +176,7 @@ def _gmacs(network: torch.nn.Module, image: torch.Tensor) -> float:
 def _session(trainer: DistillationTrainer) -> dict[str, Any]:
     return {
         "started": _now(),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": " ".join(["python", *map(_quoted, sys.orig_argv[1:])]),
         "resumed_from": str(trainer.resume) if trainer.resume is not None else None,
         "device": _device(trainer.state.device),
         "threads": torch.get_num_threads(),
@@ -190,6 +190,11 @@ def _session(trainer: DistillationTrainer) -> dict[str, Any]:
             "numpy": np.__version__,
         },
     }
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell; a list of files keeps its single quotes, as a person types it."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def _earlier(folder: Path) -> list[dict[str, Any]]:

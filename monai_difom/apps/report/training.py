@@ -226,7 +226,9 @@ def _cost_cells(network: dict[str, Any], measured: dict[str, Any], milliseconds:
         f"{network['parameters'] / 1e6:.2f} M",
         number(measured.get("gmacs")),
         number(milliseconds),
-        f"{text(measured['device'])}{threads}<span class=ends>{size} px</span>" if measured else NONE,
+        f"{text(measured['device'])}{threads}<span class=ends>{size} px</span>"
+        if measured.get("device")
+        else NONE,
     ]
 
 
