@@ -196,7 +196,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
 def _phase(phase: dict[str, Any]) -> str:
     weights = ", ".join(f"{text(term)} {short(w)}" for term, w in phase["weights"].items())
     took = f", {duration(phase['seconds'])}" if phase.get("seconds") else ""
-    return f"<b>{text(phase['name'])}</b> {phase['epochs']} epochs{took}: {weights}"
+    return f"<b>{text(phase['name'])}</b> {phase['epochs']} epoch{'' if phase['epochs'] == 1 else 's'}{took}: {weights}"
 
 
 def _phases_so_far(run: Run) -> list[dict[str, Any]]:
