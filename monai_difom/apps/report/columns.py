@@ -41,7 +41,8 @@ class Column:
     def head(self) -> str:
         """Its marker, name and role, as markup."""
         role = f'<span class="ends">{self.role}</span>' if self.role else ""
-        return f"{sample(self.style)} {text(self.label)}{role}"
+        label = text(self.label).replace("_", "_<wbr>")  # where a narrow column may break it
+        return f"{sample(self.style)} {label}{role}"
 
     def estimate(self, test_set: str, score: str) -> Estimate | None:
         """Return the mean with its interval; None where it was not scored."""
