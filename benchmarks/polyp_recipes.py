@@ -13,7 +13,6 @@ The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,7 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
+from monai_difom.apps.compare import compare_runs
+from monai_difom.apps.runs import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {
@@ -91,21 +91,13 @@ def table(results: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def dice_of_images(run: Path, name: str) -> dict[str, float]:
-    """Image path -> Dice of one test set of a run."""
-    with open(run / f"{name}.csv", newline="") as stream:
-        return {row["image"]: float(row["dice"]) for row in csv.DictReader(stream)}
-
-
 def gain(runs: Path, protocol: str, arm: str, seeds: list[int], name: str) -> str:
-    """Gain over the undistilled student, seeds averaged per image, with a paired bootstrap interval over images."""
-    arms = [[dice_of_images(runs / f"{protocol}_{a}_{s}", name) for s in seeds] for a in (arm, "undistilled")]
-    paths = sorted(arms[0][0])
-    ours, theirs = (np.mean([[run[path] for path in paths] for run in group], axis=0) for group in arms)
-    difference = ours - theirs
-    draws = np.random.default_rng(0).integers(0, len(paths), (10_000, len(paths)))
-    low, high = np.quantile(difference[draws].mean(1), [0.025, 0.975])
-    return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f}, n {len(paths)})"
+    """Gain over the undistilled student with its paired interval over sequences (or images) and seeds."""
+    sides = [[read_run(runs / f"{protocol}_{a}_{seed}") for seed in seeds] for a in ("undistilled", arm)]
+    found, _ = compare_runs(*sides)[name]["dice"]
+    change = found.difference
+    units = f"{change.units} sequences" if change.units < change.images else f"{change.images} images"
+    return f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}, {units}), sign test p = {found.p_value:.2g}"
 
 
 def shared_arguments(description: str | None) -> argparse.ArgumentParser:

@@ -73,9 +73,38 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
 
 
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="two folders of runs: A, then B")
+    parser.add_argument("--a", nargs="+", metavar="RUN", help="runs of A, one a seed, in place of RUN RUN")
+    parser.add_argument("--b", nargs="+", metavar="RUN", help="runs of B, one a seed")
+    parser.add_argument(
+        "--metric", nargs="+", default=["dice"], metavar="SCORE", help="columns of <set>.csv, or all (dice)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="folders of runs; seeds of one recipe share a column"
+    )
+    parser.add_argument(
+        "--baseline", nargs="+", metavar="RUN", help="runs to compare with: the undistilled student"
+    )
+    parser.add_argument(
+        "--teacher", nargs="+", metavar="RUN", help="runs or evaluations of the teacher itself"
+    )
+    page = Path("report.html")
+    parser.add_argument("--output", type=Path, default=page, metavar="FILE", help=f"page to write ({page})")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "compare": (
+        "compare two runs, image by image, on the same test sets",
+        _compare,
+        "monai_difom.apps.compare:run_compare",
+    ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
     "teachers": (
         "list the teachers, their licences and where their weights are",
@@ -89,6 +118,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     ),
     "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
     "export": ("take the encoder out of a finished run", _export, "monai_difom.apps.export:run_export"),
+    "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
 }
 
 

@@ -1,10 +1,12 @@
-"""What a person asks for in one command: evaluate a student, summarise a run, try the demo."""
+"""What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .export import describe_run, export_encoder
 from .folders import FolderScores, evaluate_folders
 from .pretrain import pretrain_encoder
+from .record import finish_record, start_record
+from .report import conclude, write_report
 from .running import running_settings
 from .score_files import score_table, write_scores
 from .summary import summarize
@@ -15,20 +17,24 @@ __all__ = [
     "FolderScores",
     "check_bundle",
     "check_overrides",
+    "conclude",
     "describe_run",
     "evaluate_bundle",
     "evaluate_folders",
     "evaluate_set",
     "evaluate_sets",
     "export_encoder",
+    "finish_record",
     "generate_images",
     "predict_probability",
     "pretrain_encoder",
     "running_settings",
     "score_table",
+    "start_record",
     "summarize",
     "synthesize",
     "train_diffusion",
+    "write_report",
     "write_scores",
     "write_trained_bundle",
 ]

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from .. import __version__, data
 from ..engines import DistillationTrainer, Distiller, Objective, OneCycle, Phase, Plan
 from ..handlers import CollapseMonitor, PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress
-from ..metrics import image_scores, mean_scores
+from ..metrics import compare_paired, image_scores, mean_scores
 from ..networks.nets import DifomUNet
 from ..networks.teachers import NetworkTeacher
 from ..targets import DistillationTerm, TargetPipeline
@@ -30,6 +30,7 @@ from ..transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..utils import atomic_path, load_state, write_json
 from .evaluate import evaluate_set, predict_probability
 from .summary import summarize
+from .timing import milliseconds
 
 # blue and orange of Okabe and Ito, which every eye tells apart
 MISSED, TOO_MUCH, FOUND = (0, 114, 178), (230, 159, 0), (225, 225, 225)
@@ -208,40 +209,20 @@ def heading(stage: int, text: str) -> None:
     print(f"\n[{stage}/5] {text}", flush=True)
 
 
-@torch.no_grad()
-def milliseconds(networks: Mapping[str, torch.nn.Module], size: int, rounds: int = 40) -> dict[str, float]:
-    """Return the median time of one image by network."""
-    # they take turns, so that whatever else the machine does slows all of them alike
-    image = torch.rand(1, 3, size, size)
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(rounds):
-        for name, network in networks.items():
-            begun = time.perf_counter()
-            network(image)
-            seconds[name].append(time.perf_counter() - begun)
-    return {name: 1000 * float(np.median(times)) for name, times in seconds.items()}
-
-
-def paired_gain(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:
-    """Return the mean difference of paired scores and the ends of its 95 % bootstrap interval."""
-    differences = np.asarray(after) - np.asarray(before)
-    draws = np.random.default_rng(0).integers(len(differences), size=(4000, len(differences)))
-    low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
-    return {"dice": float(differences.mean()), "low": float(low), "high": float(high)}
-
-
 def measure(
     networks: Mapping[str, torch.nn.Module], items: Sequence[Mapping[str, str]], settings: Settings
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Return the figures of every network on the test items, and the gain by distillation."""
     chain, rows, dice = data.evaluation_chain(settings.input_size), {}, {}
-    times = milliseconds(networks, settings.input_size)
+    size = settings.input_size
+    times = milliseconds(networks, torch.rand(1, 3, size, size), rounds=40)
     for name, network in networks.items():
         scores = evaluate_set(network, items, chain)
         size = sum(parameter.numel() for parameter in network.parameters())
         rows[name] = {**mean_scores(scores), "parameters": size, "milliseconds": times[name]}
         dice[name] = [score["dice"] for score in scores]
-    return rows, paired_gain(dice["distilled"], dice["undistilled"])
+    change = compare_paired(dice["undistilled"], dice["distilled"]).difference
+    return rows, {"dice": change.mean, "low": change.low, "high": change.high}
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:

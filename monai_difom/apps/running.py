@@ -31,15 +31,31 @@ def running_settings(*ids: str) -> dict[str, Any]:
 
         run: ["$write_something(monai_difom.apps.running_settings('network_def'))"]
     """
+    parser = _running_parser()
+    if parser is None:
+        raise RuntimeError(
+            "running_settings is for `$` expressions of a configuration; no configuration is being run."
+        )
+    return {i: _plain(parser, i, deepcopy(parser[i])) for i in ids if i in parser.config}
+
+
+def running_config() -> dict[str, Any] | None:
+    """Return the raw configuration whose expression is being evaluated, overlays and command line included; None outside one."""
+    parser = _running_parser()
+    if parser is None:
+        return None
+    return {key: value for key, value in deepcopy(parser.get()).items() if key != "_meta_"}
+
+
+def _running_parser() -> ConfigParser | None:
+    """Return the parser among the callers: alike under ``monai.bundle run`` and in a `ConfigWorkflow`."""
     frame = inspect.currentframe()
     while frame is not None:
         parser = frame.f_locals.get("self")
         if isinstance(parser, ConfigParser):
-            return {i: _plain(parser, i, deepcopy(parser[i])) for i in ids if i in parser.config}
+            return parser
         frame = frame.f_back
-    raise RuntimeError(
-        "running_settings is for `$` expressions of a configuration; no configuration is being run."
-    )
+    return None
 
 
 def _plain(parser: ConfigParser, place: str, value: Any) -> Any:

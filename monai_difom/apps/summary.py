@@ -15,6 +15,7 @@ from ..engines import DistillationTrainer
 from ..handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
 from ..handlers.teachers import FIGURES
 from ..utils import write_json
+from .record import describe_student, describe_teachers
 
 
 def summarize(
@@ -29,33 +30,21 @@ def summarize(
         output_dir: the run's folder.
 
     Returns:
-        The summary: ``test_sets``; ``phases`` (name, epochs, last value of every term and weight); ``collapse`` (term ->
+        The summary: ``test_sets``; ``phases`` (name, epochs, seconds, last value of every term and weight); ``collapse`` (term ->
         r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
         ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
-        `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature);
-        ``student``; ``versions``.
+        `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature,
+        parameters); ``student``; ``versions``.
     """
     log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
-    student = trainer.distiller.student
-    dropped = tuple(getattr(student, "training_only", ()))
     summary = {
         "test_sets": {name: dict(scores) for name, scores in test_sets.items()},
         "phases": log.summary() if isinstance(log, PhaseLog) else [],
         "collapse": monitor.results if isinstance(monitor, CollapseMonitor) else {},
         "best": saver.state_dict() if isinstance(saver, TrainingCheckpoint) else {},
         "targets": trainer.targets.report() if trainer.distils else {},
-        "teachers": {
-            name: {"source": teacher.source, "licence": teacher.licence, "signature": teacher.signature}
-            for name, teacher in (trainer.targets.teachers.items() if trainer.distils else ())
-        },
-        "student": {
-            "network": type(student).__name__,
-            "parameters": sum(
-                p.numel()
-                for name, p in student.named_parameters()
-                if not (dropped and name.startswith(dropped))
-            ),
-        },
+        "teachers": describe_teachers(trainer),
+        "student": describe_student(trainer),
         "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
     teachers = trainer.stateful.get("teachers")

@@ -2,7 +2,14 @@
 
 from .chains import evaluation_chain, loading_chain, plain_augmentation, training_augmentation
 from .checks import BinaryMaskd, CheckPaird, ClassChannelsd, binarise, check_pairs
-from .datalists import clinicdb_sequence, split_validation, test_sets, train_validation, training_pairs
+from .datalists import (
+    clinicdb_sequence,
+    image_group,
+    split_validation,
+    test_sets,
+    train_validation,
+    training_pairs,
+)
 from .dataset import EpochSampler, ViewDataset
 from .duplicates import check_transfer
 from .groups import regroup
@@ -33,6 +40,7 @@ __all__ = [
     "clinicdb_sequence",
     "evaluation_chain",
     "image_chain",
+    "image_group",
     "loading_chain",
     "make_fluoroscopy",
     "make_polyps",

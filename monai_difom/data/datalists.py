@@ -301,3 +301,9 @@ def _group(folder: Path, stem: str) -> str:
     if merged and stem.isascii() and stem.isdigit() and 1 <= int(stem) <= CLINICDB_LAST_FRAMES[-1]:
         return f"CVC-ClinicDB/sequence-{clinicdb_sequence(int(stem)):02d}"
     return stem
+
+
+def image_group(image: str | Path) -> str:
+    """Return the group of an image file, as `training_pairs` and `test_sets` would: its video sequence, or its name."""
+    file = Path(image)
+    return _group(file.parent.parent, file.stem)

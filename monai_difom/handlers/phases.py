@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class PhaseLog:
         validator: the evaluator whose metrics are logged beside, run earlier in the same epoch; may be None.
 
     Attributes:
-        epochs: one dict an epoch: ``epoch, phase, terms, weights, lr, validation``.
+        epochs: one dict an epoch: ``epoch, phase, terms, weights, lr, validation, seconds``.
     """
 
     def __init__(self, log_dir: str | os.PathLike | None = None, validator: Engine | None = None) -> None:
@@ -33,6 +34,7 @@ class PhaseLog:
         self._writer: SummaryWriter | None = None
         self._sums: dict[str, list[float]] = {}
         self._weights: dict[str, float] = {}
+        self._begun = 0.0
 
     def attach(self, engine: DistillationTrainer) -> None:
         """Register with a trainer; attach it after the validation handler."""
@@ -52,7 +54,7 @@ class PhaseLog:
         self.epochs = list(state["epochs"])
 
     def _started(self, engine: Engine) -> None:
-        self._sums, self._weights = {}, {}
+        self._sums, self._weights, self._begun = {}, {}, time.perf_counter()
         phase, progress = self.trainer.plan.at(engine.state.epoch - 1)
         if progress == 0:
             frozen = f", frozen: {', '.join(phase.freeze)}" if phase.freeze else ""
@@ -82,6 +84,7 @@ class PhaseLog:
             "weights": self._weights,
             "lr": self.trainer.optimizer.param_groups[0]["lr"],
             "validation": {k: float(v) for k, v in scored.state.metrics.items()} if scored else {},
+            "seconds": round(time.perf_counter() - self._begun, 3),
         }
         self.epochs.append(entry)
         shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())
@@ -107,7 +110,7 @@ class PhaseLog:
             self._writer = None
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return one dict a phase that ran: ``name``, ``epochs``, and the last value of every term and weight."""
+        """Return one dict a phase that ran: ``name``, ``epochs``, ``seconds``, and the last value of every term and weight."""
         rows = []
         for phase in self.trainer.plan.phases:
             own = [entry for entry in self.epochs if entry["phase"] == phase.name]
@@ -117,6 +120,7 @@ class PhaseLog:
                     {
                         "name": phase.name,
                         "epochs": len(own),
+                        "seconds": round(sum(entry.get("seconds", 0.0) for entry in own), 1),
                         "terms": last["terms"],
                         "weights": last["weights"],
                     }

@@ -1,4 +1,4 @@
-"""Scores of images at their own size: overlap, surfaces, grey levels; alone, as one evaluator, and as MONAI metrics."""
+"""Scores of images at their own size: overlap, surfaces, grey levels; how sure their means are; as MONAI metrics."""
 
 from .cumulative import AlignmentMetric, ImageScoreMetric
 from .evaluator import (
@@ -13,6 +13,7 @@ from .evaluator import (
 from .grey_maps import GreyMap, to_levels
 from .overlap import overlap_scores
 from .similarity import linear_cka
+from .statistics import Comparison, Estimate, bootstrap_mean, compare_paired
 from .structures import StructureDice
 from .surface import surface_scores
 
@@ -32,3 +33,4 @@ __all__ = [
     "to_levels",
 ]
 __all__ = ["StructureDice", "image_scores", "linear_cka", "mean_scores"]
+__all__ = ["Comparison", "Estimate", "bootstrap_mean", "compare_paired", "image_scores", "mean_scores"]

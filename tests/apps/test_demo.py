@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from monai_difom.apps import demo
-from monai_difom.apps.demo import NAMES, QUICK, Demo, milliseconds, paired_gain, run_demo, table, verdict
+from monai_difom.apps.demo import NAMES, QUICK, Demo, run_demo, table, verdict
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +91,8 @@ def test_the_verdict_follows_the_interval() -> None:
         assert word in verdict(rows, {"dice": change, "low": low, "high": high})
 
 
-def test_a_constant_difference_has_no_width() -> None:
-    gain = paired_gain([0.5, 0.7, 0.9], [0.4, 0.6, 0.8])
-    assert gain == pytest.approx({"dice": 0.1, "low": 0.1, "high": 0.1})
-
-
 def test_the_table_is_aligned() -> None:
     row = {"dice": 0.5, "hd95": 12.3, "parameters": 123456, "milliseconds": 4.56}
     lines = table(dict.fromkeys(NAMES, row)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert "123,456" in lines[1]
-
-
-def test_every_network_is_timed() -> None:
-    networks = {name: torch.nn.Conv2d(3, 1, 1) for name in NAMES}
-    assert all(value > 0 for value in milliseconds(networks, 32, rounds=3).values())

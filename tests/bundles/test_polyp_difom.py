@@ -144,6 +144,38 @@ def test_training_leaves_a_bundle_of_its_own_that_scores_the_same(
     assert found == pytest.approx(summary["test_sets"]["synthetic"], abs=1e-6)
 
 
+def test_training_leaves_a_record_that_runs_again_and_a_report(
+    trained: Path, data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    record = json.loads((trained / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["sessions"][0]["command"].startswith("python -m monai.bundle run training")
+    assert record["teachers"]["imagenet"]["parameters"] > 1e6
+    assert record["student"] == json.loads((trained / "summary.json").read_text())["student"]
+    cost = record["cost"]
+    assert cost["input"] == [64, 64]
+    assert cost["milliseconds"] > 0
+    assert cost["teachers"]["imagenet"]["gmacs"] > cost["gmacs"] > 0
+    assert all(epoch["seconds"] > 0 for epoch in json.loads((trained / "history.json").read_text()))
+    page = (trained / "report.html").read_text()
+    for part in ("Results", "Pictures", "Collapse monitor", "What the student takes over", "GMACs"):
+        assert part in page
+    config = trained / "config.yaml"
+    flow = workflow([str(config)], bundle_root=str(BUNDLE), output_dir=str(tmp_path), ckpt_dir=str(tmp_path))
+    flow.initialize()
+    assert flow.trainer.plan.epochs == 3
+    assert sum(p.numel() for p in flow.trainer.network.parameters()) == record["student"]["parameters"]
+
+
+def test_a_run_without_report_writes_none(data: Path, teacher: Path, tmp_path: Path) -> None:
+    flow = workflow(TRAIN, **options(data, teacher, tmp_path, epochs=[0, 0, 1], report=False, limit=4))
+    flow.initialize()
+    flow.run()
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "finished"
+    assert (tmp_path / "config.yaml").is_file()
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_evaluating_finds_the_scores_of_the_training(trained: Path, data: Path, tmp_path: Path) -> None:
     flow = workflow(
         [str(CONFIGS / "evaluate.yaml")],
@@ -285,6 +317,9 @@ def test_a_killed_run_that_is_resumed_has_the_weights_of_one_that_was_not(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     expected, found = (json.loads((folder / "summary.json").read_text()) for folder in (trained, tmp_path))
     assert expected["test_sets"] == found["test_sets"]
+    sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    assert len(sessions) == 2
+    assert "finished" not in sessions[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""Which runs stand beside each other in a report: runs of one recipe and several seeds share a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...metrics import Estimate, bootstrap_mean
+from ..examples import load_examples
+from ..runs import Run, Table, merge
+from .charts import sample
+from .html import text
+
+# a mean at or under this Dice counts as a polyp that was not found
+FAILURE = 0.5
+
+
+@dataclass(frozen=True)
+class Column:
+    """One or several runs of the same recipe.
+
+    Args:
+        runs: the runs, one a seed.
+        role: ``baseline``, ``teacher`` or empty.
+        style: number of its colour, dash and marker.
+        label: its name on the page.
+        tables: test set -> scores of all its runs.
+        examples: test set -> path -> outlines, of its first run that kept some.
+    """
+
+    runs: tuple[Run, ...]
+    role: str
+    style: int
+    label: str
+    tables: dict[str, Table]
+    examples: dict[str, dict]
+
+    @property
+    def head(self) -> str:
+        """Its marker, name and role, as markup."""
+        role = f'<span class="ends">{self.role}</span>' if self.role else ""
+        label = text(self.label).replace("_", "_<wbr>")  # where a narrow column may break it
+        return f"{sample(self.style)} {label}{role}"
+
+    def estimate(self, test_set: str, score: str) -> Estimate | None:
+        """Return the mean with its interval; None where it was not scored."""
+        table = self.tables.get(test_set)
+        if table is None or score not in table.columns:
+            return None
+        values = table.columns[score]
+        return bootstrap_mean(values, table.groups) if np.isfinite(values).all(0).any() else None
+
+    def mean_of(self, test_set: str, image: str, score: str = "dice") -> float | None:
+        """Return the score of one image, averaged over the runs."""
+        table = self.tables.get(test_set)
+        if table is None or image not in table.images:
+            return None
+        return float(table.columns[score][:, table.images.index(image)].mean())
+
+
+def make_columns(
+    runs: Sequence[Run], baseline: Sequence[Run] = (), teacher: Sequence[Run] = ()
+) -> list[Column]:
+    """Put runs that differ in their seed alone together, the baseline first and the teacher last.
+
+    Args:
+        runs: the runs of the report.
+        baseline: what they are compared with. Where it is not given, the first group without distillation is, if
+            another group has distillation.
+        teacher: runs that scored the teacher itself.
+
+    Raises:
+        RunError: the runs of one column were tested on different images.
+    """
+    groups = _by_recipe(runs)
+    roles = [(group, "") for group in groups]
+    if baseline:
+        roles = [(group, "baseline") for group in _by_recipe(baseline)] + roles
+    elif any(group[0].terms for group in groups):
+        plain = next((i for i, group in enumerate(groups) if group[0].history and not group[0].terms), None)
+        if plain is not None:
+            roles.insert(0, (roles.pop(plain)[0], "baseline"))
+    roles += [(group, "teacher") for group in _by_recipe(teacher)]
+    labels = [_label(group) for group, _ in roles]
+    return [
+        Column(
+            runs=tuple(group),
+            role=role,
+            style=i,
+            label=label if labels.count(label) == 1 else str(group[0].folder),
+            tables=_tables(group),
+            examples=next((found for run in group if (found := load_examples(run.folder))), {}),
+        )
+        for i, ((group, role), label) in enumerate(zip(roles, labels, strict=True))
+    ]
+
+
+def test_set_names(columns: Sequence[Column]) -> list[str]:
+    """Return the test sets that any column has, in the order of their names."""
+    return sorted({name for column in columns for name in column.tables})
+
+
+# pytest would collect a function of this name wherever a test imports it
+test_set_names.__test__ = False  # type: ignore[attr-defined]
+
+
+def baseline_of(columns: Sequence[Column]) -> Column | None:
+    """Return the column that the others are compared with."""
+    return next((column for column in columns if column.role == "baseline"), None)
+
+
+def students(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns that the report is about: neither baseline nor teacher, or all there is."""
+    return [column for column in columns if not column.role] or list(columns)
+
+
+def _by_recipe(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.recipe(), []).append(run)
+    return list(groups.values())
+
+
+def _label(group: Sequence[Run]) -> str:
+    if len(group) == 1:
+        return group[0].name
+    names = {run.seedless for run in group}
+    return f"{' / '.join(sorted(names))} ({len(group)} runs)"
+
+
+def _tables(group: Sequence[Run]) -> dict[str, Table]:
+    scored = [run for run in group if run.tables]
+    if not scored:
+        return {}
+    shared = [name for name in scored[0].tables if all(name in run.tables for run in scored)]
+    return {
+        name: merge([run.tables[name] for run in scored], [f"{run.folder}/{name}" for run in scored])
+        for name in shared
+    }

@@ -1,0 +1,90 @@
+"""Pieces of a page: text, tables, numbers. Everything that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+from ...metrics import Estimate
+
+MINUS, NONE = "\u2212", "\u2013"
+
+
+def text(value: object) -> str:
+    """Return any value as text that cannot become markup."""
+    return html.escape(str(value), quote=True)
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """Return a section of the page; empty when it has no content."""
+    body = "".join(parts)
+    if not body:
+        return ""
+    lead = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{text(title)}</h2>{lead}{body}</section>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
+    """Return a table in a box that scrolls by itself where the page is narrow.
+
+    Args:
+        head: cells of the head, markup; the first may be empty.
+        rows: cells, markup; the first of each row is its head.
+        numeric: align all but the first column to the right.
+    """
+    if not rows:
+        return ""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    kind = " class=numeric" if numeric else ""
+    return f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def details(title: str, body: str) -> str:
+    """Return a part that is folded away on the screen."""
+    return f"<details><summary>{text(title)}</summary>{body}</details>"
+
+
+def grid(*parts: str, kind: str = "grid") -> str:
+    """Return parts side by side, as many as there is room for; empty when there is none."""
+    content = "".join(parts)
+    return f'<div class="{kind}">{content}</div>' if content else ""
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Return a score with three digits after the point, a larger figure with one; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    written = f"{value:{sign}.{3 if abs(value) < 2 else 1}f}"
+    return written.replace("-", MINUS)
+
+
+def short(value: float) -> str:
+    """Return a figure with about three digits, for axes and lists."""
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def interval(estimate: Estimate, sign: str = "") -> str:
+    """Return the two ends of an interval; empty where there is none."""
+    if not math.isfinite(estimate.low):
+        return ""
+    digits = 3 if abs(estimate.mean) < 2 else 1
+    low, high = (f"{end:{sign}.{digits}f}".replace("-", MINUS) for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def with_interval(estimate: Estimate, sign: str = "") -> str:
+    """Return a mean above its interval, for a cell."""
+    ends = interval(estimate, sign)
+    return f"<b>{number(estimate.mean, sign)}</b>" + (f'<span class="ends">{ends}</span>' if ends else "")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,165 @@
+"""One self-contained page about one run or several: no script, no network, every picture inside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+from monai.transforms import Compose
+
+from ... import __version__
+from ...engines import DistillationTrainer
+from ...utils import atomic_path
+from ..examples import save_examples
+from ..record import finish_record, measure_cost
+from ..runs import Run, RunError, read_run
+from . import pictures, scores, training
+from .columns import Column, make_columns, students
+from .html import text
+
+logger = logging.getLogger(__name__)
+STYLE = Path(__file__).with_name("style.css")
+
+
+def make_report(columns: Sequence[Column]) -> str:
+    """Return the page about some columns of runs."""
+    named = ", ".join(column.label for column in students(columns))
+    sections = [
+        scores.results(columns),
+        scores.comparison(columns),
+        pictures.examples(columns),
+        scores.by_size(columns),
+        training.curves(columns),
+        training.collapse(columns),
+        pictures.maps(columns),
+        training.cost(columns),
+        training.record(columns),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>Report: {text(named)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head><body><main>"
+        f"<header><h1>{text(named)}</h1>{_lead(columns)}</header>"
+        f"{scores.key_figures(columns)}{missing(columns)}{''.join(sections)}"
+        f"<footer>monai_difom {__version__}, {date.today().isoformat()}. Research software: not a medical device.</footer>"
+        "</main></body></html>\n"
+    )
+
+
+def missing(columns: Sequence[Column]) -> str:
+    """What the folders lack, and which distillation has collapsed."""
+    lacking: dict[str, list[str]] = {}
+    for column in columns:
+        for run in column.runs:
+            for item in run.missing:
+                lacking.setdefault(item, []).append(run.name)
+    lines = [f"<li>Not in {text(', '.join(names))}: {text(item)}.</li>" for item, names in lacking.items()]
+    for column in columns:
+        for run in column.runs:
+            bad = [
+                term for term, found in (run.summary.get("collapse") or {}).items() if found.get("collapsed")
+            ]
+            if bad:
+                words = f"the distillation of {', '.join(bad)} has collapsed: its teachers taught nothing"
+                lines.insert(0, f"<li><b>{text(run.name)}: {text(words)}.</b></li>")
+    return f"<aside><ul>{''.join(lines)}</ul></aside>" if lines else ""
+
+
+def _lead(columns: Sequence[Column]) -> str:
+    """One line on what the page is about."""
+    first = students(columns)[0].runs[0]
+    network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
+    teachers = ", ".join(training.teachers_of(first))
+    taught = f", distilled from {teachers or 'its teachers'}" if first.terms else ", trained on masks alone"
+    state = "" if first.summary else " The run is not finished."
+    return f'<p class="note">{text(network + taught)}.{state}</p>'
+
+
+def write_report(
+    runs: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    baseline: Sequence[str | os.PathLike] = (),
+    teacher: Sequence[str | os.PathLike] = (),
+) -> Path:
+    """Read runs and write the page about them.
+
+    Args:
+        runs: folders of runs; seeds of one recipe share a column.
+        output: the HTML file.
+        baseline: runs to compare with, usually the same student undistilled.
+        teacher: runs, or evaluations, of the teacher itself.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: a folder is no run, or seeds of one recipe were tested on different images.
+    """
+    if not runs:
+        raise RunError("no run was given: name the output_dir of a training, or several.")
+    groups: list[list[Run]] = [[read_run(folder) for folder in group] for group in (runs, baseline, teacher)]
+    page = make_report(make_columns(*groups))
+    with atomic_path(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(output)
+
+
+def run_report(
+    runs: Sequence[str | os.PathLike],
+    output: str | os.PathLike = "report.html",
+    baseline: Sequence[str | os.PathLike] | None = None,
+    teacher: Sequence[str | os.PathLike] | None = None,
+) -> int:
+    """Write a report, say where, and return the exit code: 0, or 2 where the runs cannot be read.
+
+    Args:
+        runs: see `write_report`.
+        output: see `write_report`.
+        baseline: see `write_report`.
+        teacher: see `write_report`.
+    """
+    try:
+        file = write_report(runs, output, baseline or (), teacher or ())
+    except RunError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    print(f"{file} ({file.stat().st_size / 1e6:.1f} MB, opens in any browser without a network)")
+    return 0
+
+
+def conclude(
+    trainer: DistillationTrainer,
+    test_sets: Mapping[str, Sequence[Mapping[str, str]]],
+    chain: Compose,
+    output_dir: str | os.PathLike,
+    report: bool = True,
+) -> None:
+    """Close the record of a finished training and write its ``report.html``; never lose the run over it.
+
+    Args:
+        trainer: the trainer after its run, its student with the weights that were evaluated.
+        test_sets: name -> items, for the pictures.
+        chain: loading chain of the evaluation.
+        output_dir: the run's folder.
+        report: whether the cost is measured, and examples and page are written.
+    """
+    finish_record(trainer, output_dir)
+    if not report:
+        return
+    try:
+        measure_cost(trainer, output_dir)
+        save_examples(trainer.distiller.student, test_sets, chain, output_dir, trainer.state.device)
+        logger.info("Report: %s", write_report([output_dir], Path(output_dir) / "report.html"))
+    # whatever goes wrong with the page, the training is done and its files are written
+    except Exception as error:
+        logger.warning(
+            "The run is complete, but its report could not be written (%s: %s). Later: python -m monai_difom report %s",
+            type(error).__name__,
+            error,
+            output_dir,
+        )

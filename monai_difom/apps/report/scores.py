@@ -1,0 +1,190 @@
+"""Sections about the scores: key figures, tables, paired comparison, polyp sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...metrics import Comparison, bootstrap_mean
+from ..compare import compare_tables, largest_losses
+from ..runs import RunError, Table, higher_is_better, merge, score_name
+from .charts import Dot, interval_chart
+from .columns import FAILURE, Column, baseline_of, students, test_set_names
+from .html import NONE, details, grid, interval, number, section, short, table, text, with_interval
+
+# shares of the image that a polyp covers
+SIZES = ((0.0, 0.02), (0.02, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 1.01))
+
+
+def paired(column: Column, baseline: Column, name: str, score: str) -> tuple[Comparison, Table]:
+    """Compare a column with the baseline on a test set.
+
+    Raises:
+        RunError: either was not scored on the set, or on other images.
+    """
+    for side in (baseline, column):
+        if score not in getattr(side.tables.get(name), "columns", {}):
+            raise RunError(f"{side.label} has no {score_name(score)} on {name}.")
+    both = merge([baseline.tables[name], column.tables[name]], [baseline.label, column.label])
+    return compare_tables(both, len(baseline.tables[name].columns[score]), score), both
+
+
+def key_figures(columns: Sequence[Column]) -> str:
+    """One card a student and test set: its Dice, and what changed against the baseline."""
+    baseline, cards = baseline_of(columns), []
+    for column in students(columns):
+        for name in test_set_names(columns):
+            found = column.estimate(name, "dice")
+            if found is None:
+                continue
+            line = ""
+            if baseline is not None and baseline is not column:
+                try:
+                    change, _ = paired(column, baseline, name, "dice")
+                    line = (
+                        f"<p><b>{number(change.difference.mean, '+')}</b> ({interval(change.difference, '+')}) against "
+                        f"{text(baseline.label)}: {change.verdict()}</p>"
+                    )
+                except RunError as error:
+                    line = f"<p>Not compared: {text(error)}</p>"
+            cards.append(
+                f'<div class="card"><h3>{text(name)}</h3><p class="big">{number(found.mean)}</p>'
+                f"<p>Dice of {column.head}<br>95 % interval {interval(found)}, {_extent(column.tables[name])}</p>{line}</div>"
+            )
+    return grid(*cards, kind="cards")
+
+
+def results(columns: Sequence[Column]) -> str:
+    """One table a test set: scores down, runs across."""
+    parts = []
+    for name in test_set_names(columns):
+        tables = [column.tables[name] for column in columns if name in column.tables]
+        rows = []
+        for score in dict.fromkeys(score for scored in tables for score in scored.scores):
+            found = [column.estimate(name, score) for column in columns]
+            unit = " (px)" if score.startswith("hd95") else ""
+            arrow = "" if higher_is_better(score) else " ↓"
+            rows.append(
+                [text(score_name(score)) + unit + arrow, *(with_interval(e) if e else NONE for e in found)]
+            )
+        for fact, words in (
+            ("empty_mask", "Images without a polyp"),
+            ("false_positive", "of these, with a false alarm"),
+            ("undefined_hd95", "HD95 set to the diagonal"),
+        ):
+            counts = [_count(column, name, fact) for column in columns]
+            if any(count not in (NONE, "0") for count in counts):
+                rows.append([words, *counts])
+        head = ["score", *(column.head for column in columns)]
+        parts.append(f"<h3>{text(name)}: {_extent(tables[0])}</h3>" + table(head, rows))
+    note = (
+        "Means over images, each at its mask's own size; below each the 95 % interval by bootstrap over images. Frames of one "
+        "video sequence are drawn together where sequences are known, and so are several runs. ↓: less is better."
+    )
+    return section("Results", *parts, note=note)
+
+
+def comparison(columns: Sequence[Column]) -> str:
+    """Every other column against the baseline, image by image."""
+    baseline = baseline_of(columns)
+    others = [column for column in columns if column.role == ""]
+    if baseline is None or not others:
+        return ""
+    rows, dots, losers, problems = [], [], [], []
+    for name in test_set_names(columns):
+        dots.append(Dot(name))
+        for column in others:
+            try:
+                found, both = paired(column, baseline, name, "dice")
+            except RunError as error:
+                problems.append(f'<p class="warn">Not compared: {text(error)}</p>')
+                continue
+            change = found.difference
+            unit = "sequences" if change.units < change.images else "images"
+            p = "&lt; 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+            rows.append(
+                [
+                    f"{text(name)}<span class=ends>{column.head}</span>",
+                    with_interval(change, "+"),
+                    found.verdict(),
+                    *(f"{n} ({n / change.images:.0%})" for n in (found.better, found.worse)),
+                    f"{p}<span class=ends>{change.units} {unit}</span>",
+                ]
+            )
+            dots.append(Dot(column.label, change.mean, change.low, change.high, column.style))
+            lost = largest_losses("dice", found, both, 10)
+            body = [[text(both.images[i]), number(a), number(b), number(b - a, "+")] for i, a, b in lost]
+            losers.append(
+                details(
+                    f"Images that lost most: {name}, {column.label}",
+                    table(["image", baseline.head, column.head, "change"], body),
+                )
+            )
+    head = ["test set", "change of Dice", "verdict by the interval", "images better", "worse", "p, sign test"]
+    chart = interval_chart("Change of Dice, with 95 % interval", dots, zero=True) if rows else ""
+    note = f"Against {text(baseline.label)}, on the same images. Intervals and sign test are those of the results' table."
+    return section("Paired comparison", grid(chart), table(head, rows), *losers, *problems, note=note)
+
+
+def by_size(columns: Sequence[Column]) -> str:
+    """Dice and failures by the share of the image that the polyp covers."""
+    needed = {"foreground", "height", "width"}
+    known = [c for c in columns if any(needed <= set(t.columns) for t in c.tables.values())]
+    if not known:
+        why = "The tables of scores lack the columns foreground, height and width: run the evaluation again."
+        return (
+            section("By polyp size", f'<p class="warn">{why}</p>') if any(c.tables for c in columns) else ""
+        )
+    parts = []
+    for name in test_set_names(known):
+        dots, rows = [], []
+        for low, high in SIZES:
+            label = (
+                f"under {high:.0%}"
+                if low == 0
+                else f"over {low:.0%}"
+                if high > 1
+                else f"{low:.0%} to {high:.0%}"
+            )
+            cells, own, count = [], [], 0
+            for column in known:
+                inside = _of_size(column.tables.get(name), low, high)
+                if inside is None or not inside.images:
+                    cells.append(NONE)
+                    continue
+                dice = inside.columns["dice"]
+                found, count = bootstrap_mean(dice, inside.groups), len(inside.images)
+                failed = int((dice.mean(0) < FAILURE).sum())
+                cells.append(
+                    f"{with_interval(found)}<span class=ends>{failed} failed ({failed / count:.0%})</span>"
+                )
+                own.append(Dot(column.label, found.mean, found.low, found.high, column.style))
+            if count:
+                dots += [Dot(f"{label} of the image, {count} images"), *own]
+                rows.append([label, str(count), *cells])
+        head = ["polyp covers", "images", *(column.head for column in known)]
+        if rows:
+            chart = interval_chart(f"{name}: Dice by polyp size, with 95 % interval", dots)
+            parts.append(chart + table(head, rows))
+    note = f"Share of the image that the mask covers. Failed: Dice under {FAILURE}, mean of the runs. Empty masks are left out."
+    return section("By polyp size", *parts, note=note)
+
+
+def _of_size(scored: Table | None, low: float, high: float) -> Table | None:
+    if scored is None or not {"foreground", "height", "width", "dice"} <= set(scored.columns):
+        return None
+    area, height, width = (scored.columns[name][0] for name in ("foreground", "height", "width"))
+    share = area / (height * width)
+    kept = np.flatnonzero((area > 0) & (share >= low) & (share < high))
+    return scored.only([scored.images[i] for i in kept])
+
+
+def _extent(scored: Table) -> str:
+    images, sequences = len(scored.images), len(set(scored.groups))
+    return f"{images} images" + (f" of {sequences} sequences" if sequences < images else "")
+
+
+def _count(column: Column, name: str, fact: str) -> str:
+    values = getattr(column.tables.get(name), "columns", {}).get(fact)
+    return NONE if values is None else short(float(np.nansum(values, axis=1).mean()))

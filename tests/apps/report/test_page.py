@@ -1,0 +1,185 @@
+"""The page says what the runs say, needs nothing from outside, and a real browser shows it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_difom.__main__ import main
+from monai_difom.apps.report import conclude, page, write_report
+from monai_difom.apps.runs import RunError
+from tests.apps.runs import OLD, write_pair, write_scores, write_training
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def written(pair: tuple[Path, Path, Path]) -> Path:
+    alone, distilled, _ = pair
+    return write_report([alone, distilled], alone.parent / "report.html")
+
+
+def sections(html: str) -> list[str]:
+    return re.findall(r"<h2>([^<]*)</h2>", html)
+
+
+def test_every_section_is_there_and_the_undistilled_run_is_the_baseline(written: Path) -> None:
+    html = written.read_text()
+    assert sections(html) == [
+        "Results",
+        "Paired comparison",
+        "Pictures",
+        "By polyp size",
+        "Training, by phase",
+        "Collapse monitor",
+        "What the student takes over",
+        "Cost",
+        "What was trained with what",
+    ]
+    assert "<b>+0.200</b> (+0.200 to +0.200) against alone: better" in html
+    assert "Apache-2.0" in html
+    assert "a &lt;b&gt;file&lt;/b&gt;" in html  # what comes from outside is no markup
+
+
+def test_the_page_needs_no_network_and_no_script(written: Path) -> None:
+    html = written.read_text()
+    assert "<script" not in html
+    assert not re.search(r"(?:src|href)=\"(?!data:)", html)
+    assert "url(" not in html
+    assert written.stat().st_size < 3e6
+
+
+def test_the_markup_is_balanced(written: Path) -> None:
+    open_tags: list[str] = []
+    void = {"meta", "link", "img", "br", "wbr"}
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            if tag not in void:
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+        def handle_startendtag(self, tag: str, attrs: Any) -> None:
+            pass
+
+    Checker().feed(written.read_text())
+    assert open_tags == []
+
+
+def test_a_baseline_and_a_teacher_may_be_named(pair: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    alone, distilled, data = pair
+    images = sorted(str(p) for p in (data / "TestDataset" / "synthetic" / "images").iterdir())
+    write_scores(tmp_path / "big" / "synthetic.csv", images, 0.25)
+    out = tmp_path / "out.html"
+    words = ["report", str(distilled), "--baseline", str(alone), "--teacher", str(tmp_path / "big")]
+    assert main([*words, "--output", str(out)]) == 0
+    html = out.read_text()
+    assert '<span class="ends">teacher</span>' in html
+    assert "big" in html
+
+
+def test_an_old_run_without_columns_or_pictures_is_shown_and_its_gaps_named(tmp_path: Path) -> None:
+    write_training(tmp_path / "old", ("low",), collapsed=True)
+    write_scores(tmp_path / "old" / "x.csv", [f"/d/x/images/{i}.png" for i in "abc"], columns=OLD)
+    html = write_report([tmp_path / "old"], tmp_path / "r.html").read_text()
+    assert "lack the columns foreground" in html
+    assert "kept no outlines" in html
+    assert "the distillation of low has collapsed" in html
+
+
+def test_an_interrupted_run_is_shown_without_scores(tmp_path: Path) -> None:
+    write_training(tmp_path / "cut", ("low",))
+    (tmp_path / "cut" / "summary.json").unlink()
+    html = write_report([tmp_path / "cut"], tmp_path / "r.html").read_text()
+    assert "no test set was scored" in html
+    assert "The run is not finished" in html
+    assert "Training, by phase" in html
+    assert "Results" not in sections(html)
+
+
+def test_seeds_of_one_recipe_share_a_column(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_training(tmp_path / f"x_{seed}", ("low",))
+        write_scores(tmp_path / f"x_{seed}" / "t.csv", [f"/d/t/images/{i}.png" for i in "abcd"], 0.1 * seed)
+    html = write_report([tmp_path / "x_0", tmp_path / "x_1"], tmp_path / "r.html").read_text()
+    assert "x (2 runs)" in html
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "there is no run at" in capsys.readouterr().err
+    with pytest.raises(RunError, match="no run was given"):
+        write_report([], tmp_path / "r.html")
+
+
+def test_a_report_that_fails_does_not_lose_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(page, "finish_record", lambda *_: None)
+    monkeypatch.setattr(page, "measure_cost", fail)
+    conclude(None, {}, None, tmp_path)  # type: ignore[arg-type]
+    assert "OSError: disk full" in caplog.text
+    assert "python -m monai_difom report" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+def show(browser: Any, file: Path, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(file.as_uri())
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_browser_shows_all_pictures_without_an_error_or_sideways_scrolling(
+    browser: Any, written: Path, width: int
+) -> None:
+    show(browser, written, width)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
+    loaded = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
+    assert len(loaded) > 8
+    assert all(loaded)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.querySelectorAll('svg.chart').length") >= 8
+
+
+def test_the_page_turns_dark_and_prints_in_light(browser: Any, written: Path) -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    show(browser, written, 1280)
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = browser.execute_script(ground)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
+    assert browser.execute_script(ground) != light
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    assert browser.execute_script(ground) == "rgb(255, 255, 255)"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
