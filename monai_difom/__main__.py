@@ -23,10 +23,29 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=("estimate", "build", "verify", "info"),
+        help="cost before it is built; build, resume or repair; compare with the teachers; what is in it",
+    )
+    parser.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="--config_file FILE --feature_store DIR [--name value ...]",
+        help="as for `monai.bundle run`: configuration files and ids to override; --samples N for verify",
+    )
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "features": (
+        "the feature store: run the teachers once, train many times",
+        _features,
+        "monai_difom.apps.features_command:run_features",
+    ),
 }
 
 

@@ -122,7 +122,8 @@ class PicturePanel:
             logits.sigmoid()[:, :1].expand(-1, 3, -1, -1),
         ]
         if terms:
-            targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})
+            grids = {name: mapped[name].shape[2:] for name in terms}
+            targets = trainer.targets.of_batch(batch, grids, clean.device, self.images)
             for name in terms:
                 columns += pca_colours(targets[name].float(), mapped[name].float())
                 titles += [f"{name}: teacher", f"{name}: student"]

@@ -1,7 +1,7 @@
 """Tensor and file helpers that know nothing of networks, teachers or training."""
 
 from .bands import band_energy, check_bands, radial_low_pass, split_bands
-from .files import atomic_path, file_digest, load_state, save_state, write_json
+from .files import atomic_path, file_digest, load_state, locked, save_state, write_json
 from .names import look_up, unknown_name
 from .resample import resample
 
@@ -11,6 +11,7 @@ __all__ = [
     "check_bands",
     "file_digest",
     "load_state",
+    "locked",
     "look_up",
     "radial_low_pass",
     "resample",
