@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from .. import __version__
 from ..data import Build, FeatureStore, StoreError, ViewDataset, build_shards, define, image_keys
@@ -26,7 +25,7 @@ from ..engines import Distiller
 from ..engines.trainer import TeacherImages
 from ..targets import TargetPipeline
 from ..transforms import allowed_views
-from ..utils import atomic_path, locked, look_up, write_json
+from ..utils import locked, look_up, save_tensors, write_json
 
 logger = logging.getLogger(__name__)
 COSINE = {"float32": 0.9999, "float16": 0.999}
@@ -50,6 +49,7 @@ class FeatureBuilder:
         amp: run the teachers in half precision on a GPU.
         batch_size: images in a batch.
         workers: threads that load images while the teachers run.
+        shard_rows: targets in a shard, which is what a kill can lose; by default about 32 MiB.
         progress: show a progress bar.
 
     Raises:
@@ -69,6 +69,7 @@ class FeatureBuilder:
         amp: bool = False,
         batch_size: int = 16,
         workers: int = 2,
+        shard_rows: int | None = None,
         progress: bool = True,
     ) -> None:
         look_up("feature_dtype", dtype, DTYPES)
@@ -79,7 +80,7 @@ class FeatureBuilder:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         self.dtype, self.raw = dtype, raw
         self.amp = bool(amp) and self.device.type == "cuda"
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.workers, self.shard_rows = batch_size, workers, shard_rows
         self.progress = progress and self.rank == 0
         self.train: ViewDataset = train_loader.dataset
         self.val = val_dataset
@@ -149,7 +150,7 @@ class FeatureBuilder:
         types = {name: value.dtype for name, value in self._probe.items()}
         names = {key: image_name(data.data[index]) for key, (data, index) in self.places.items()}
         size = row_bytes(shapes, types)
-        schedule = (self.batch_size, self.workers, self.rank, self.world, self.progress)
+        schedule = (self.batch_size, self.workers, self.rank, self.world, self.shard_rows, self.progress)
         return Build(self.store, self.views, names, self.load, self.compute, size, *schedule)
 
     def _open(self, create: bool) -> None:
@@ -181,8 +182,8 @@ class FeatureBuilder:
                 logger.info("Targets fitted: %s", self.targets.fit(TeacherImages(self.loader, self.device)))
             finally:
                 self.train.features = features
-        with atomic_path(store.targets_file) as temporary:
-            save_file({k: v.cpu().contiguous() for k, v in self.targets.state_dict().items()}, str(temporary))
+        state = {name: value.cpu().contiguous() for name, value in self.targets.state_dict().items()}
+        save_tensors(store.targets_file, state)
         about = {n: {"source": t.source, "licence": t.licence} for n, t in self.targets.teachers.items()}
         index = {
             "format": FORMAT,

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from ..utils import atomic_path, write_json
+from ..utils import save_tensors, write_json
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _SAFETENSORS = {"F16": torch.float16, "F32": torch.float32, "U8": torch.uint8}
@@ -134,16 +133,13 @@ def write_shard(
         tensors: name -> ``(rows, ...)``, contiguous, on the CPU.
     """
     file, notes = shard_paths(folder, name)
-    with atomic_path(file) as temporary:
-        save_file(dict(tensors), str(temporary), metadata={"shard": name})
-        size = temporary.stat().st_size
-        with open(temporary, "rb") as stream:
-            head = stream.read(8)
-            head += stream.read(int.from_bytes(head, "little"))
+    save_tensors(file, tensors, {"shard": name})
+    with open(file, "rb") as stream:
+        head = stream.read(8)
+        head += stream.read(int.from_bytes(head, "little"))
     crc = {key: [_crc(row) for row in tensor] for key, tensor in tensors.items()}
-    write_json(
-        notes, {"size": size, "header": zlib.crc32(head), "crc": crc, "entries": list(entries)}, indent=None
-    )
+    content = {"size": file.stat().st_size, "header": zlib.crc32(head), "crc": crc, "entries": list(entries)}
+    write_json(notes, content, indent=None)
 
 
 def remove_shard(folder: Path, name: str) -> None:
@@ -169,4 +165,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def _crc(tensor: torch.Tensor) -> int:
-    return zlib.crc32(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+    data: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
+    return zlib.crc32(data)

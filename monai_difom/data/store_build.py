@@ -45,6 +45,7 @@ class Build:
         workers: threads that load images while the teachers run.
         rank: number of this builder, from 0.
         world: number of builders that share the work.
+        shard_rows: rows of a shard; by default about 32 MiB, from 8 to 1024 rows.
         progress: show a progress bar.
     """
 
@@ -58,6 +59,7 @@ class Build:
     workers: int = 2
     rank: int = 0
     world: int = 1
+    shard_rows: int | None = None
     progress: bool = True
 
 
@@ -97,7 +99,7 @@ def plan(build: Build) -> list[str]:
                 missing[lacking].append(key)
         number = 1 + max((int(name) for name in index["shards"]), default=-1)
         for lacking, keys in missing.items():
-            step = _images_in_a_shard(build.row_bytes, len(lacking))
+            step = max(1, (build.shard_rows or _rows_of_a_shard(build.row_bytes)) // len(lacking))
             for start in range(0, len(keys), step):
                 index["shards"][f"{number:06d}"] = {
                     "images": keys[start : start + step],
@@ -111,9 +113,8 @@ def plan(build: Build) -> list[str]:
     return [name for name, shard in store.index["shards"].items() if wanted & set(shard["images"])]
 
 
-def _images_in_a_shard(row_bytes: int, views: int) -> int:
-    rows = min(max(SHARD_BYTES // max(row_bytes, 1), 8), 1024)
-    return max(1, rows // views)
+def _rows_of_a_shard(row_bytes: int) -> int:
+    return min(max(SHARD_BYTES // max(row_bytes, 1), 8), 1024)
 
 
 def is_finished(store: FeatureStore, name: str, deep: bool = False) -> bool:

@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,18 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
     """Write ``content`` as JSON, atomically; ``indent`` None puts it on one line."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+
+
+def save_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a ``.safetensors`` file atomically; the tensors are contiguous and on the CPU."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        mode = temporary.stat().st_mode
+        save_file(dict(tensors), str(temporary), metadata=dict(metadata or {}))
+        os.chmod(temporary, mode)  # safetensors makes files that only their owner may read
 
 
 def save_state(path: str | os.PathLike, state: Any) -> None:
