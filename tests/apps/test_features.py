@@ -275,12 +275,12 @@ def test_another_number_type_in_the_same_store_is_refused(data: Path, built: Pat
 
 
 def test_a_training_before_the_build_says_how_to_build(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no feature store at .* Build it first"):
+    with pytest.raises(StoreError, match=r"no feature store at .* Build it first"):
         trained(data, features=FeatureStore(tmp_path))
 
 
 def test_trained_targets_cannot_be_stored(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="fuse: learned.*cannot be stored"):
+    with pytest.raises(StoreError, match=r"fuse: learned.*cannot be stored"):
         make_builder(data, tmp_path, fuse="learned").build()
 
 
