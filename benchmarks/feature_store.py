@@ -15,6 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -114,9 +115,7 @@ def extraction(folder: Path, quick: bool) -> dict[str, Any]:
 
     def build(dtype: str = "float16") -> float:
         store = FeatureStore(folder / f"store{len(stores)}", "frozen")
-        trainer = make_trainer(
-            folder / "data", teachers, size, batch, True, features=store, cache_rate=0.0
-        )
+        trainer = make_trainer(folder / "data", teachers, size, batch, True, features=store, cache_rate=0.0)
         builder = make_builder(trainer, store, batch_size=batch, dtype=dtype)
         if stores:  # fitted once: the fit is not part of the extraction
             trainer.targets.load_state_dict(stores[0].targets.state_dict())
@@ -153,16 +152,19 @@ def step_and_loader(folder: Path, quick: bool) -> dict[str, Any]:
     builder.build()
     raw = folder / "raw"
     raw_bytes = save_raw(builder, raw)
-    files = list((folder / "store" / "shards").iterdir())
-    report = {"bytes_ratio": sum(f.stat().st_size for f in files) / len(store.rows) / raw_bytes}
+    shards = (folder / "store" / "shards").iterdir()
+    report = {"bytes_ratio": sum(f.stat().st_size for f in shards) / len(store.rows) / raw_bytes}
 
     plain = make_trainer(folder / "data", teachers, size, batch, False)
+    files = ViewDataset(
+        plain.data_loader.dataset.data, loading_chain(size), training_augmentation(), cache_rate=0.0
+    )
     sides = {"store": steps_of(trainer), "plain": steps_of(plain)}
     in_turns(sides, 1)
     seconds = in_turns(sides, 10 if quick else 40)
     report["step_ratio"] = median(seconds["store"]) / median(seconds["plain"])
 
-    published = PublishedDataset(trainer.data_loader.dataset, raw)
+    published = PublishedDataset(files, raw)
     loaders = {
         "store": loads_of(trainer.data_loader.dataset, batch),
         "published": loads_of(published, batch),
@@ -185,20 +187,19 @@ def save_raw(builder: FeatureBuilder, folder: Path) -> int:
 
 
 class PublishedDataset:
-    """The published way beside the same images: one ``.pt`` a teacher and image, resized to 64x64 in the data set."""
+    """The published way: pictures from their files, one ``.pt`` a teacher and image, resized to 64x64 in the data set.
+
+    The augmentation is that of the other side; the published one has none.
+    """
 
     def __init__(self, images: ViewDataset, folder: Path) -> None:
         self.images, self.folder = images, folder
-        self.length = len(images)
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.images)
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
-        store, self.images.features = self.images.features, None
-        item = self.images[index]
-        self.images.features = store
-        maps = {}
+        item, maps = self.images[index], {}
         for name in FOUR:
             value = torch.load(self.folder / f"{index[1]}_{name}.pt", weights_only=True)
             maps[name] = F.interpolate(value[None], size=(64, 64), mode="bilinear", align_corners=False)[0]
@@ -244,20 +245,30 @@ def steps_of(trainer: DistillationTrainer) -> Callable[[], float]:
     return step
 
 
-def synthetic_store(folder: Path, entries: int, channels: int) -> FeatureStore:
-    """A store of random targets, in shards as a build makes them."""
-    generator = torch.Generator().manual_seed(0)
-    maps = {"fused@8x8": [channels, 8, 8], PICTURE: [3, 16, 16]}
-    each = min(1024, max(8, 32 * 2**20 // (channels * 128 + 768)))
-    shards = {}
-    values = torch.randn(each, channels, 8, 8, generator=generator).half()
-    pictures = torch.randint(0, 256, (each, 3, 16, 16), generator=generator, dtype=torch.uint8)
-    for number, start in enumerate(range(0, entries, each)):
-        keys = [f"{i:032x}" for i in range(start, min(start + each, entries))]
-        shards[f"{number:06d}"] = {"images": keys, "views": [0]}
-        rows = {"fused@8x8": values[: len(keys)].clone(), PICTURE: pictures[: len(keys)].clone()}
-        write_shard(folder / "shards", f"{number:06d}", [(key, 0) for key in keys], rows)
-    definition = {"image_size": [128, 128], "terms": {}}
+def synthetic_store(folder: Path, entries: int) -> FeatureStore:
+    """A store of targets as large as the bundle's own, all zero: the files have holes, and take no room on the disk."""
+    maps = {"fused@22x22": [96, 22, 22], "fused@44x44": [96, 44, 44], PICTURE: [3, 16, 16]}
+    each = 68  # what a build puts into a shard of this size
+    rows = {
+        n: torch.zeros(each, *s, dtype=torch.uint8 if n == PICTURE else torch.half) for n, s in maps.items()
+    }
+    first, shards = folder / "shards" / "000000.safetensors", {}
+    for number in range(-(-entries // each)):
+        name, keys = f"{number:06d}", [f"{i:032x}" for i in range(each * number, each * (number + 1))]
+        shards[name] = {"images": keys, "views": [0]}
+        if number == 0:
+            write_shard(first.parent, name, [(key, 0) for key in keys], rows)
+            notes = json.loads(first.with_suffix(".json").read_text())
+            with open(first, "rb") as stream:
+                head = stream.read(8)
+                head += stream.read(int.from_bytes(head, "little"))
+            continue
+        with open(first.with_stem(name), "wb") as stream:
+            stream.write(head)
+            stream.truncate(notes["size"])
+        content = json.dumps({**notes, "entries": [[key, 0] for key in keys]})
+        first.with_name(f"{name}.json").write_text(content)
+    definition = {"image_size": [352, 352], "terms": {}}
     index = {"format": FORMAT, "definition": definition, "maps": maps, "images": {}, "shards": shards}
     write_json(folder / "store.json", index, indent=None)
     return FeatureStore(folder)
@@ -265,13 +276,9 @@ def synthetic_store(folder: Path, entries: int, channels: int) -> FeatureStore:
 
 def scaling(folder: Path, quick: bool) -> dict[str, Any]:
     """Read in random order from a store of 1,000 and of 100,000 entries."""
-    channels, sides = 16 if quick else 64, {}
-    for name, entries in {"small": 1_000, "large": 100_000}.items():
-        store = synthetic_store(folder / name, entries, channels)
-        for key, view in store.rows:  # what a first epoch does: map the shards, compare the checksums
-            store.read(key, view)
-        sides[name] = reads_of(store, entries)
-    seconds = in_turns(sides, 150 if quick else 600)
+    stores = {"small": (folder / "small", 1_000), "large": (folder / "large", 100_000)}
+    sides = {name: reads_of(synthetic_store(*about), about[1]) for name, about in stores.items()}
+    seconds = in_turns(sides, 240 if quick else 1000)
     return {
         "scaling_ratio": median(seconds["large"]) / median(seconds["small"]),
         "microseconds_a_read": 1e6 * median(seconds["large"]) / 16,
@@ -279,22 +286,24 @@ def scaling(folder: Path, quick: bool) -> dict[str, Any]:
 
 
 def reads_of(store: FeatureStore, entries: int) -> Callable[[], float]:
-    """Return a function that reads and collates a batch of 16 random entries, and gives the seconds.
+    """Return a function that reads and collates a batch of 16 entries, and gives the seconds.
 
-    What lies between two batches of a training (pictures, the student) clears the processor's caches, and so does this
-    function before it starts the clock. Otherwise the small store would be read from the cache and the large one from
-    memory, which says something of the processor and nothing of the store.
+    Both stores are read at 640 random places, many times the processor's caches, which were read once before: as in every
+    epoch but the first, their shards are open and their checksums compared.
     """
-    generator = np.random.default_rng(0)
-    other = torch.zeros(64 * 2**20 // 4)
+    chosen = np.random.default_rng(0).choice(entries, 640, replace=False)
+    batches = [[f"{i:032x}" for i in chosen[start : start + 16]] for start in range(0, 640, 16)]
+    turns = cycle(batches)
 
     def read() -> float:
-        keys = [f"{i:032x}" for i in generator.integers(0, entries, 16)]
-        other.add_(1)
+        keys = next(turns)
         begun = time.perf_counter()
-        torch.stack([store.read(key, 0)["fused@8x8"] for key in keys])
+        for rows in zip(*(store.read(key, 0).values() for key in keys), strict=True):
+            torch.stack(rows)
         return time.perf_counter() - begun
 
+    for _ in batches:
+        read()
     return read
 
 

@@ -403,5 +403,5 @@ def test_values_that_half_precision_cannot_hold_are_refused(data: Path, tmp_path
     builder = make_builder(data, tmp_path)
     builder.build()
     builder.targets.fusion.matrix.mul_(1e9)
-    with pytest.raises(StoreError, match="float16 cannot hold. Set feature_dtype to float32"):
+    with pytest.raises(StoreError, match=r"float16 cannot hold\. Set feature_dtype to float32"):
         builder.compute(torch.rand(1, 3, 32, 32))

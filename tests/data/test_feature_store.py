@@ -138,8 +138,12 @@ def test_a_geometry_that_hides_its_name_is_found_by_what_the_teachers_would_see(
 
 def test_a_view_that_was_never_stored_is_refused_with_the_policies(built: Any) -> None:
     store = FeatureStore(built[0])
-    key = next(key for key, view in store.rows if view == 0 and (key, 1) not in store.rows)  # of the validation
-    with pytest.raises(StoreError, match=rf"view 3 of image .* was never stored; stored are views \[0\].*{NAMED}"):
+    key = next(
+        key for key, view in store.rows if view == 0 and (key, 1) not in store.rows
+    )  # of the validation
+    with pytest.raises(
+        StoreError, match=rf"view 3 of image .* was never stored; stored are views \[0\].*{NAMED}"
+    ):
         store.read(key, 3)
     with pytest.raises(StoreError, match=rf"image {'f' * 32} was never stored.*{NAMED}"):
         store.read("f" * 32, 0)
