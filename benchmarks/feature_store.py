@@ -150,7 +150,7 @@ def step_and_loader(folder: Path, quick: bool) -> dict[str, Any]:
     teachers, store = four_teachers(), FeatureStore(folder / "store")
     trainer = make_trainer(folder / "data", teachers, size, batch, True, features=store)
     builder = make_builder(trainer, store, batch_size=batch)
-    builder.views = {key: range(2 if quick else 8) for key in builder.places}
+    builder.views = {key: range(8) for key in builder.places}
     builder.build()
     raw = folder / "raw"
     raw_bytes = save_raw(builder, raw)
