@@ -97,6 +97,20 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=page, metavar="FILE", help=f"page to write ({page})")
 
 
+def _features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=("estimate", "build", "verify", "info"),
+        help="cost before it is built; build, resume or repair; compare with the teachers; what is in it",
+    )
+    parser.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="--config_file FILE --feature_store DIR [--name value ...]",
+        help="as for `monai.bundle run`: configuration files and ids to override; --samples N for verify",
+    )
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -119,6 +133,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
     "export": ("take the encoder out of a finished run", _export, "monai_difom.apps.export:run_export"),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
+    "features": (
+        "the feature store: run the teachers once, train many times",
+        _features,
+        "monai_difom.apps.features_command:run_features",
+    ),
 }
 
 

@@ -10,8 +10,10 @@ from monai.data import DataLoader
 from monai.losses import DiceCELoss
 from torch import nn
 
+from monai_difom.apps import FeatureBuilder
 from monai_difom.data import (
     EpochSampler,
+    FeatureStore,
     ViewDataset,
     loading_chain,
     make_polyps,
@@ -67,7 +69,13 @@ def make_trainer(
 ) -> DistillationTrainer:
     """A trainer over everything above; the seed alone decides the first weights."""
     train, _ = train_validation(data, 0.25)
-    dataset = ViewDataset(train, loading_chain(SIZE), training_augmentation(), progress=False)
+    dataset = ViewDataset(
+        train,
+        loading_chain(SIZE),
+        changes.pop("augment", None) or training_augmentation(),
+        progress=False,
+        features=changes.pop("features", None),
+    )
     loader = DataLoader(dataset, batch_size=3, sampler=EpochSampler(len(dataset)), num_workers=0)
     teacher = changes.pop("teacher", None) or make_teacher()
     torch.manual_seed(0)
@@ -100,10 +108,12 @@ def make_trainer(
     )
 
 
-def validation_loader(data: Path) -> DataLoader:
-    """Validation batches with image, teacher_image and label."""
+def validation_loader(data: Path, features: FeatureStore | None = None) -> DataLoader:
+    """Validation batches with image, teacher_image and label, and stored targets where there is a store."""
     _, validation = train_validation(data, 0.25)
-    dataset = ViewDataset(validation, loading_chain(SIZE), plain_augmentation(), progress=False)
+    dataset = ViewDataset(
+        validation, loading_chain(SIZE), plain_augmentation(), progress=False, features=features
+    )
     return DataLoader(dataset, batch_size=2, num_workers=0)
 
 
@@ -168,3 +178,29 @@ def tiny_transformers_sam(folder: Path) -> Path:
             torch.nn.init.normal_(parameter, std=0.2)
     sam.save_pretrained(folder / "hf_sam")
     return folder / "hf_sam"
+
+
+def make_builder(
+    data: Path,
+    folder: Path,
+    policy: str = "views",
+    dtype: str = "float16",
+    raw: bool = False,
+    rows: int = 8,
+    **changes: Any,
+) -> FeatureBuilder:
+    """A builder of the store that `make_trainer` reads; ``changes`` are those of `make_trainer`."""
+    store = FeatureStore(folder, policy)
+    trainer = make_trainer(data, features=store, **changes)
+    return FeatureBuilder(
+        store,
+        trainer.targets,
+        trainer.distiller,
+        trainer.data_loader,
+        validation_loader(data, store).dataset,
+        dtype=dtype,
+        raw=raw,
+        batch_size=5,
+        shard_rows=rows,
+        progress=False,
+    )

@@ -3,6 +3,7 @@
 from .command_line import check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .export import describe_run, export_encoder
+from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
 from .pretrain import pretrain_encoder
 from .record import finish_record, start_record
@@ -14,6 +15,7 @@ from .synthesize import generate_images, synthesize, train_diffusion
 from .trained_bundle import check_bundle, write_trained_bundle
 
 __all__ = [
+    "FeatureBuilder",
     "FolderScores",
     "check_bundle",
     "check_overrides",

@@ -33,8 +33,8 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:]
     if not arguments or arguments[0] != "run":
         return
-    options = _options(arguments[1:])
-    files = _files(options.get("config_file", ""))
+    options = option_values(arguments[1:])
+    files = config_files(options.get("config_file", ""))
     if not files:
         return
     known = {
@@ -48,7 +48,7 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(unknown_name("option of this bundle", name, known - {"override", "imports"}))
 
 
-def _options(words: Sequence[str]) -> dict[str, str]:
+def option_values(words: Sequence[str]) -> dict[str, str]:
     """Option name -> value, for ``--name value`` and ``--name=value``."""
     options = {}
     for i, word in enumerate(words):
@@ -58,7 +58,7 @@ def _options(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _files(value: str) -> list[str]:
+def config_files(value: str) -> list[str]:
     """The configuration files of a ``--config_file`` value: one path, or a list as a string."""
     if value.startswith("["):
         return [str(file) for file in ast.literal_eval(value)]

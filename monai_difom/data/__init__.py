@@ -12,8 +12,12 @@ from .datalists import (
 )
 from .dataset import EpochSampler, ViewDataset
 from .duplicates import check_transfer
+from .feature_store import FeatureStore, define, image_keys, open_store
 from .groups import regroup
 from .layouts import class_names, prepare_layout
+from .policies import POLICIES
+from .shards import DamagedShardError, StoreError
+from .store_build import Build, build_shards
 from .structures import LoadStructuresd, check_structures, read_structures
 from .synthetic import make_polyps, polyp_image
 from .synthetic_fluoroscopy import STRUCTURES, make_fluoroscopy, swallow_frame
@@ -25,25 +29,34 @@ from .transfer import (
 )
 
 __all__ = [
+    "POLICIES",
     "STRUCTURES",
     "BinaryMaskd",
+    "Build",
     "CheckPaird",
     "ClassChannelsd",
+    "DamagedShardError",
     "EpochSampler",
+    "FeatureStore",
     "LoadStructuresd",
+    "StoreError",
     "ViewDataset",
     "binarise",
+    "build_shards",
     "check_pairs",
     "check_structures",
     "check_transfer",
     "class_names",
     "clinicdb_sequence",
+    "define",
     "evaluation_chain",
     "image_chain",
     "image_group",
+    "image_keys",
     "loading_chain",
     "make_fluoroscopy",
     "make_polyps",
+    "open_store",
     "plain_augmentation",
     "polyp_image",
     "prepare_layout",

@@ -12,6 +12,10 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset, Sampler
 
+from ..transforms import RandViewd, allowed_views
+from .feature_store import PICTURE, FeatureStore, image_keys, image_name
+from .policies import check_augmentation, flattened, teacher_chain
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yield ``(epoch, index)`` pairs, in an order that depends on seed and epoch only.
@@ -67,9 +71,11 @@ class ViewDataset(Dataset):
         seed: seed of the augmentation.
         cache_rate: share of the items to cache, from 0 (none) to 1.
         progress: show a progress bar while the cache is filled.
+        features: feature store that every item's ``targets`` are read from; None where the teachers run online.
 
     Raises:
         ValueError: no items, a rate outside [0, 1], or a random transform in the cached chain.
+        StoreError: a geometric augmentation whose views are not stored.
         RuntimeError: a file fails; names its image and label, now (while caching) or when the item is read.
     """
 
@@ -81,6 +87,7 @@ class ViewDataset(Dataset):
         seed: int = 0,
         cache_rate: float = 1.0,
         progress: bool = True,
+        features: FeatureStore | None = None,
     ) -> None:
         if not len(data):
             raise ValueError(
@@ -104,6 +111,11 @@ class ViewDataset(Dataset):
         self._loaded = _NamedCache(
             self.data, self.transform, cache_rate=cache_rate, num_workers=1, progress=progress
         )
+        self.features = features
+        self.keys: list[str] = []
+        if features is not None:
+            check_augmentation(self.augment, features.policy)
+            self.keys = image_keys(self.data, progress)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -121,13 +133,46 @@ class ViewDataset(Dataset):
         index %= len(self)
         # MONAI copies a cached item only ahead of a random transform in the same chain; here there is none
         item = deepcopy(self._loaded[index])
-        if self.augment is None:
-            return item
-        self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
-        try:
-            return self.augment(item)
-        except Exception as error:
-            raise _named(error, self.data[index], "augmented") from error
+        if self.augment is not None:
+            self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
+            try:
+                item = self.augment(item)
+            except Exception as error:
+                raise _named(error, self.data[index], "augmented") from error
+        return item if self.features is None else self._with_targets(item, index)
+
+    def _with_targets(self, item: dict[str, Any], index: int) -> dict[str, Any]:
+        assert self.features is not None
+        key, view = self.keys[index], int(item.get("view", 0))
+        maps = self.features.read(key, view)
+        self.features.check_picture(item["teacher_image"], maps.pop(PICTURE), key, view)
+        item["targets"] = maps
+        return item
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """The views that the augmentation draws among; view 0 alone where it draws none."""
+        drawn = [t for t in flattened(self.augment) if isinstance(t, RandViewd)]
+        views = {view for transform in drawn for view in transform.views}
+        # below probability 1 an item keeps its first view now and then
+        return tuple(sorted(views | {0} if any(t.prob < 1 for t in drawn) else views or {0}))
+
+    def teacher_images(self, index: int, views: Sequence[int]) -> list[torch.Tensor]:
+        """Return what the teachers see of an item in each view, ``(3, H, W)`` in [0, 1], and load it once."""
+        item = self._loaded[index]
+        return [teacher_chain(self.augment, view)(deepcopy(item))["teacher_image"] for view in views]
+
+    def check_features(self) -> None:
+        """Refuse a store that lacks an image or a view of this data set; does nothing without a store.
+
+        Raises:
+            StoreError: says which image, view or shard.
+        """
+        if self.features is None:
+            return
+        check_augmentation(self.augment, self.features.policy, self.features.views)
+        names = {key: image_name(item) for key, item in zip(self.keys, self.data, strict=True)}
+        self.features.check_items(names, allowed_views(self.views, self.features.image_size))
 
 
 class _NamedCache(CacheDataset):

@@ -18,6 +18,7 @@ from monai.engines.utils import IterationEvents
 from monai.engines.workflow import Workflow
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..data import FeatureStore, define
 from ..targets import TargetPipeline
 from ..utils import load_state
 from .distiller import Distiller
@@ -53,7 +54,8 @@ class DistillationTrainer(SupervisedTrainer):
         device: where to train.
         plan: the phases.
         train_data_loader: gives dicts of ``image`` (student's input), ``teacher_image`` (RGB in [0, 1], same geometry) and
-            ``label``. Its sampler's ``set_epoch`` is called where there is one.
+            ``label``; with ``targets`` of a feature store no teacher runs. Its sampler's ``set_epoch`` is called where
+            there is one.
         distiller: student and heads.
         targets: the target pipeline; fitted at the start of the run unless it is already.
         objective: the loss.
@@ -150,26 +152,46 @@ class DistillationTrainer(SupervisedTrainer):
         device = self.state.device
         self.distiller.to(device)
         self.objective.to(device)
-        if self.distils:
+        store = self._stored_targets()
+        if self.distils and store is None:
             self.targets.to(device)
         if self.memory_format is not None:
             self.distiller.to(memory_format=self.memory_format)
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
-        self._check_first_batch()
+        grids, image_size = self._check_first_batch()
+        if store is not None:
+            store.fit(self.targets, grids, image_size)
         if self.resume is not None:
             self.load_checkpoint(self.resume)
         elif self.distils and not self.targets.fitted:
             logger.info("Fitting the targets on up to %d training images.", self.targets.fit_images)
-            logger.info("Targets fitted: %s", self.targets.fit(_TeacherImages(self.data_loader, device)))
+            logger.info("Targets fitted: %s", self.targets.fit(TeacherImages(self.data_loader, device)))
+        if store is not None:
+            store.check_definition(define(self.targets, grids, image_size))
         if self.state.epoch >= self.plan.epochs:
             logger.info("The plan's %d epochs are done already; nothing to train.", self.plan.epochs)
             return
         Workflow.run(self)
 
+    def _stored_targets(self) -> FeatureStore | None:
+        """Return the store that the training images' targets are read from, checked; None where the teachers run."""
+        dataset: Any = getattr(self.data_loader, "dataset", None)
+        if getattr(dataset, "features", None) is None:
+            return None
+        if not self.distils:
+            dataset.features = None  # no term needs a target: none is read
+            return None
+        dataset.check_features()
+        return dataset.features
+
     @torch.no_grad()
-    def _check_first_batch(self) -> None:
-        """Run the student once, so that a size it cannot take or an empty band is refused before any training."""
+    def _check_first_batch(self) -> tuple[dict[str, Sequence[int]], Sequence[int]]:
+        """Run the student once, so that a size it cannot take or an empty band is refused before any training.
+
+        Returns:
+            Term -> grid of the student's map, and the size of the image.
+        """
         self.distiller.eval()
         batch = next(iter(self.data_loader))
         wants = [phase.name for phase in self.plan.phases if phase.epochs and phase.uses("segmentation")]
@@ -178,11 +200,13 @@ class DistillationTrainer(SupervisedTrainer):
                 f"phase {wants[0]!r} weighs the segmentation term, but the training images have no labels. Give that "
                 "phase no segmentation weight, or train it on labelled images."
             )
-        _, mapped = self.inferer(self._laid_out(batch["image"][:1]), self.distiller)
+        image = batch["image"][:1]
+        _, mapped = self.inferer(self._laid_out(image), self.distiller)
         used = [
             term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)
         ]
         self.targets.check_grids({term: mapped[term].shape[2:] for term in used})
+        return {term: value.shape[2:] for term, value in mapped.items()}, image.shape[2:]
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1
@@ -259,6 +283,8 @@ class DistillationTrainer(SupervisedTrainer):
         grids = {name: mapped[name].shape[2:] for name in weights if name != "segmentation"}
         if not grids:
             return {}  # no term needs a teacher: none is run
+        if "targets" in batch:
+            return self.targets.of_batch(batch, grids, self.state.device)
         with self.autocast():
             return self.targets(self._laid_out(batch["teacher_image"]), grids)
 
@@ -348,7 +374,7 @@ class DistillationTrainer(SupervisedTrainer):
         logger.info("Resumed from %s after epoch %d of %d.", file, state["epoch"], self.plan.epochs)
 
 
-class _TeacherImages:
+class TeacherImages:
     """The teacher images of a loader, batch by batch, as often as they are asked for."""
 
     def __init__(self, loader: Any, device: torch.device) -> None:

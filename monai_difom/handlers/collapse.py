@@ -61,7 +61,7 @@ class CollapseMonitor:
     one direction left. Measured before training and at the end of every phase that gives the term a weight.
 
     Args:
-        loader: validation batches with ``image`` and ``teacher_image``.
+        loader: validation batches with ``image``, and ``teacher_image`` or stored ``targets``.
         max_images: how many validation images are used.
         min_variance: share of the first variance under which a target counts as collapsed.
         min_rank: effective rank under which a target counts as collapsed.
@@ -114,7 +114,7 @@ class CollapseMonitor:
             device = trainer.state.device
             _, mapped = trainer.distiller(batch["image"][:left].to(device))
             grids = {name: mapped[name].shape[2:] for name in found}
-            targets = trainer.targets(batch["teacher_image"][:left].to(device), grids)
+            targets = trainer.targets.of_batch(batch, grids, device, left)
             for name, statistics in found.items():
                 statistics.update(mapped[name].float(), targets[name])
             left -= min(left, batch["image"].shape[0])

@@ -141,7 +141,8 @@ class PicturePanel:
             paint_masks(logits.sigmoid()),
         ]
         if terms:
-            targets = trainer.targets(clean, {name: mapped[name].shape[2:] for name in terms})
+            grids = {name: mapped[name].shape[2:] for name in terms}
+            targets = trainer.targets.of_batch(batch, grids, clean.device, self.images)
             for name in terms:
                 columns += pca_colours(targets[name].float(), mapped[name].float())
                 titles += [f"{name}: teacher", f"{name}: student"]

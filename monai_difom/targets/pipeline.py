@@ -72,6 +72,7 @@ class TargetPipeline(nn.Module):
             if source not in self.map_channels:
                 raise ValueError(unknown_name("map in fuse_maps", source, self.map_channels))
         self.fit_images = fit_images
+        self.standardize = standardize
         needs_fusion = any(term.source == "fused" for term in terms)
         used = {term.source for term in terms if not term.raw} - {"fused"}
         used |= set(self.fuse_maps) if needs_fusion else set()
@@ -210,31 +211,96 @@ class TargetPipeline(nn.Module):
             raise RuntimeError(
                 "the targets are not fitted: call fit() with batches of training images first."
             )
+        return self.split(self.target_maps(image, grids), grids)
+
+    def target_maps(self, image: torch.Tensor, grids: Mapping[str, Sequence[int]]) -> Maps:
+        """Return what the terms' targets are split from: teacher maps standardised, fused and resampled.
+
+        Terms that read the same source on the same grid share one map. This is what a feature store holds.
+
+        Args:
+            image: RGB batch ``(B, 3, H, W)`` in [0, 1], before the student's normalisation.
+            grids: term name -> spatial size of the student's map.
+
+        Returns:
+            `map_name` of each term -> ``(B, channels, *grid)``, float32.
+        """
         maps = self.teacher_maps(image)
         # the teachers may run in mixed precision; what is made of their maps must not
         with torch.autocast(image.device.type, enabled=False):
-            return self._from_maps(maps, grids)
+            return self.resampled(maps, grids)
 
-    def _from_maps(self, maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
+    def map_name(self, term: str, grid: Sequence[int]) -> str:
+        """Return the name of the map that a term's target is split from, for example ``fused@22x22``."""
+        source = f"{self.terms[term].source}{':raw' if self.terms[term].raw else ''}"
+        return f"{source}@{'x'.join(str(int(side)) for side in grid)}"
+
+    def resampled(self, maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
+        """Return `target_maps` of the maps that `teacher_maps` gave."""
         standardized = self.standardized(maps)
-        fused: dict[tuple[int, ...], torch.Tensor] = {}
+        found: Maps = {}
+        for name, grid in grids.items():
+            key, source = self.map_name(name, grid), self.terms[name].source
+            if key not in found and source == "fused":
+                assert self.fusion is not None
+                found[key] = self.fusion(self._stacked(standardized, grid))
+            elif key not in found:
+                found[key] = resample(
+                    maps[source].float() if self.terms[name].raw else standardized[source], grid
+                )
+        return found
+
+    def split(self, target_maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
+        """Return term name -> target, float32: the map of `target_maps`, or the band of it that the term asks for."""
         targets = {}
-        for name, size in grids.items():
-            term, grid = self.terms[name], tuple(size)
-            if term.source == "fused":
-                if grid not in fused:
-                    assert self.fusion is not None
-                    fused[grid] = self.fusion(self._stacked(standardized, grid))
-                target = fused[grid]
-            elif term.raw:
-                target = resample(maps[term.source].float(), grid)
-            else:
-                target = resample(standardized[term.source], grid)
+        for name, grid in grids.items():
+            term, target = self.terms[name], target_maps[self.map_name(name, grid)]
+            target = target.float()
             if term.band is not None:
-                low, high = split_bands(target, term.cutoff, term.transition, term.shape)
+                with torch.autocast(target.device.type, enabled=False):
+                    low, high = split_bands(target, term.cutoff, term.transition, term.shape)
                 target = low if term.band == "low" else high
             targets[name] = target
         return targets
+
+    def of_batch(
+        self,
+        batch: Mapping[str, Any],
+        grids: Mapping[str, Sequence[int]],
+        device: torch.device | str,
+        count: int | None = None,
+    ) -> Maps:
+        """Return the targets of a loader's batch: from its stored maps where it brings them, else by the teachers.
+
+        Args:
+            batch: holds ``targets`` (`map_name` -> ``(B, C, *grid)``, from a feature store) or ``teacher_image``.
+            grids: term name -> spatial size of the student's map.
+            device: where to compute.
+            count: use the first images of the batch only.
+        """
+        if "targets" not in batch:
+            self.to(device)  # with stored training targets the teachers have stayed where they were loaded
+            return self(batch["teacher_image"][:count].to(device, non_blocking=True), grids)
+        needed = {self.map_name(name, grid) for name, grid in grids.items()}
+        stored = {key: batch["targets"][key][:count].to(device, non_blocking=True) for key in needed}
+        return self.split(stored, grids)
+
+    def definition(self) -> dict[str, Any]:
+        """Return the settings that the fitted parts depend on, as plain data."""
+        return {
+            "sources": list(self.sources),
+            "standardize": self.standardize,
+            "fuse": type(self.fusion).__name__,
+            "fuse_channels": getattr(self.fusion, "out_channels", None),
+            "fuse_whiten": getattr(self.fusion, "whiten", 0.0),
+            "fuse_maps": list(self.fuse_maps) if self.fusion is not None else [],
+            "fit_images": self.fit_images,
+        }
+
+    @property
+    def trained(self) -> bool:
+        """Whether a part of the targets is trained with the student, so that they change from step to step."""
+        return any(True for _ in self.parameters())
 
     def signatures(self) -> dict[str, str]:
         """Return teacher name -> signature, for checkpoints."""

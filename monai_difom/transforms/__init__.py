@@ -10,7 +10,7 @@ from .photometric import (
     SplitTeacherd,
     apply_photometric,
 )
-from .view import VIEWS, RandViewd, apply_view, invert_view
+from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -23,6 +23,7 @@ __all__ = [
     "RandViewd",
     "ResizeImaged",
     "SplitTeacherd",
+    "allowed_views",
     "apply_photometric",
     "apply_view",
     "invert_view",

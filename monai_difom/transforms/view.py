@@ -92,6 +92,12 @@ def invert_view(x: torch.Tensor, view: int, spatial_dims: int = 2) -> torch.Tens
     return x.transpose(-1, -2) if spatial_dims == 2 and view & 4 else x
 
 
+def allowed_views(views: Sequence[int], size: Sequence[int]) -> list[int]:
+    """Return those of the views that keep the shape of an image of this spatial size, two or three numbers."""
+    square = len(size) == 3 or size[0] == size[1]
+    return [view for view in views if square or view < 4]
+
+
 class RandViewd(Randomizable, MapTransform):
     """Draw one view, apply it to all keys and write its number to ``data["view"]``.
 
@@ -135,8 +141,7 @@ class RandViewd(Randomizable, MapTransform):
 
     def randomize(self, data: Sequence[int]) -> None:
         """Draw ``self.view`` for an image of this spatial size."""
-        square = self.spatial_dims == 3 or data[0] == data[1]
-        allowed = [view for view in self.views if square or view < 4]
+        allowed = allowed_views(self.views, data)
         if not allowed:
             raise ValueError(
                 f"images of size {'x'.join(map(str, data))} allow only views 0 to 3, but the views are "

@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,22 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write ``content`` as indented JSON, atomically."""
+def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
+    """Write ``content`` as JSON, atomically; ``indent`` None puts it on one line."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+
+
+def save_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a ``.safetensors`` file atomically; the tensors are contiguous and on the CPU."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        mode = temporary.stat().st_mode
+        save_file(dict(tensors), str(temporary), metadata=dict(metadata or {}))
+        os.chmod(temporary, mode)  # safetensors makes files that only their owner may read
 
 
 def save_state(path: str | os.PathLike, state: Any) -> None:
@@ -98,3 +110,33 @@ def file_digest(path: str | os.PathLike) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
+    """Hold an exclusive lock on a file, between threads, processes and (NFS version 4) machines.
+
+    The system gives the lock back when its holder dies, so that there are no stale locks. On a system without
+    `flock` nothing is locked.
+
+    Args:
+        path: the lock file; made when absent, and left there.
+        wait: wait for the lock; otherwise yield False at once when another holds it.
+
+    Yields:
+        Whether the lock is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target, "a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_ne
 from PIL import Image
 from safetensors.torch import save_file
 
+from monai_difom.apps.features_command import run_features
 from monai_difom.data import make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
@@ -354,6 +356,54 @@ def test_check_data_names_a_truncated_image_before_training_starts(teacher: Path
     while root.__cause__ is not None:
         root = root.__cause__
     assert victim.name in str(root)
+
+
+def test_the_features_are_stored_once_and_training_reads_them(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(data, teacher, tmp_path, limit=8, feature_store=str(tmp_path / "store"), feature_views=2)
+    words = ["--config_file", str(TRAIN)]
+    for key, value in given.items():
+        words += [f"--{key}", str(value)]
+    assert run_features("estimate", words) == 0
+    assert "10 images, 18 targets of" in capsys.readouterr().out
+    flow = workflow(TRAIN, **{**given, "run_id": "features"})
+    flow.initialize()
+    flow.run()
+    assert run_features("build", words) == 0
+    assert "0 targets in 0 shards written" in capsys.readouterr().out
+    assert run_features("verify", [*words, "--samples", "5"]) == 0
+    assert "5 targets computed again: good" in capsys.readouterr().out
+    assert run_features("info", ["--feature_store", given["feature_store"]]) == 0
+    assert "term stride8: fused at tap stride8" in capsys.readouterr().out
+
+    flow = workflow(TRAIN, **given)
+    flow.initialize()
+    for frozen in flow.trainer.targets.teachers.values():
+        frozen.extract = None  # a teacher that is run fails
+    flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["collapse"]) == {"bottleneck", "stride8"}
+    assert summary["teachers"]["imagenet"]["licence"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feature_stor": "x"}, "Did you mean 'feature_store'"),
+        ({"feature_store": ""}, "no feature store is named"),
+        ({"feature_store": "x", "feature_policy": "warp"}, "'online'.*'views'.*'frozen'"),
+        ({"feature_store": "x", "feature_dtype": "int8"}, "unknown feature_dtype 'int8'"),
+        ({"config_file": ""}, "no configuration: give --config_file"),
+    ],
+)
+def test_bad_options_of_the_features_verb_are_named(
+    change: dict, message: str, data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"config_file": TRAIN, **options(data, teacher, tmp_path, limit=8), **change}
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    assert run_features("build", words) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.real_data

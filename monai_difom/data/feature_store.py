@@ -1,0 +1,363 @@
+"""Targets of (image, view), computed once: what a store holds, how it is read, and when it is refused.
+
+A folder with ``store.json`` (what the targets are, which shard holds which images), ``targets.safetensors`` (the fitted
+standardisers and fusion) and ``shards/`` (see `shards`). Built by `store_build`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from ..targets import TargetPipeline
+from ..utils import file_digest, load_state
+from .policies import check_policy, policies_sentence
+from .shards import DamagedShardError, Entry, Shard, StoreError
+
+FORMAT = 1
+PICTURE = "picture"  # tensor with a small copy of what the teachers saw
+RAW = "raw:"  # prefix of raw teacher maps
+_SIDE = 16
+_TOLERANCE = (
+    2  # grey levels: another decoder or resize filter rounds differently, another geometry shows more
+)
+
+
+class FeatureStore:
+    """Reads stored targets, memory-mapped, from any number of processes.
+
+    Nothing is opened before it is needed: a store may be named before it is built, and a copy that goes to a loader
+    worker opens its own files.
+
+    Args:
+        folder: folder of the store.
+        policy: ``"views"`` or ``"frozen"``; see `policies`.
+
+    Raises:
+        StoreError: the policy reads no store.
+    """
+
+    def __init__(self, folder: str | os.PathLike, policy: str = "views") -> None:
+        self.folder = Path(folder)
+        self.policy = check_policy(policy)
+        self._shards: dict[str, Shard] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "policy": self.policy, "_shards": {}}
+
+    @property
+    def index_file(self) -> Path:
+        """The JSON file that says what the store holds."""
+        return self.folder / "store.json"
+
+    @property
+    def targets_file(self) -> Path:
+        """The fitted parts of the target pipeline."""
+        return self.folder / "targets.safetensors"
+
+    @property
+    def shard_folder(self) -> Path:
+        """Folder of the shards."""
+        return self.folder / "shards"
+
+    def reload(self) -> None:
+        """Forget what was read of the index; the next use reads it anew."""
+        for name in ("index", "rows"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def index(self) -> dict[str, Any]:
+        """Content of the index: ``format, definition, about, dtype, maps, images, shards``."""
+        if not self.index_file.is_file():
+            raise StoreError(
+                f"there is no feature store at {self.folder}. Build it first: `python -m monai_difom features build` with "
+                "the same options, or the bundle's run id `features`."
+            )
+        try:
+            index = json.loads(self.index_file.read_text(encoding="utf-8"))
+            form = index["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self.index_file} is no index of a feature store: {error}. Build anew."
+            ) from error
+        if form != FORMAT:
+            raise StoreError(
+                f"{self.folder} has format {form}; this version reads format {FORMAT}. Build the store anew in another folder."
+            )
+        return index
+
+    @cached_property
+    def rows(self) -> dict[Entry, tuple[str, int]]:
+        """(image digest, view) -> shard and row."""
+        found = {}
+        for name, shard in self.index["shards"].items():
+            for row, entry in enumerate(planned_entries(shard)):
+                found[entry] = (name, row)
+        return found
+
+    @property
+    def views(self) -> list[int]:
+        """The views that any image has."""
+        return sorted({view for shard in self.index["shards"].values() for view in shard["views"]})
+
+    @property
+    def image_size(self) -> list[int]:
+        """Spatial size of the images that the teachers were given."""
+        return self.index["definition"]["image_size"]
+
+    @property
+    def maps(self) -> dict[str, list[int]]:
+        """Name of every stored map -> shape of one."""
+        return self.index["maps"]
+
+    def shard(self, name: str) -> Shard:
+        """Return a finished shard by name.
+
+        Raises:
+            DamagedShardError: it is not finished, truncated or not the planned one.
+        """
+        if name not in self._shards:
+            shard = Shard(self.shard_folder, name)
+            if shard.entries != planned_entries(self.index["shards"][name]):
+                raise DamagedShardError(
+                    f"shard {shard.file} holds other images than planned. `python -m monai_difom features build` repairs it."
+                )
+            self._shards[name] = shard
+        return self._shards[name]
+
+    def read(self, key: str, view: int, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """Return the stored maps of one image in one view.
+
+        Args:
+            key: digest of the image's bytes; see `image_keys`.
+            view: number of the view.
+            names: names of the wanted maps; by default all but raw ones.
+
+        Returns:
+            Name -> ``(C, *grid)`` in the type of the store, as views on the mapped file.
+
+        Raises:
+            StoreError: the image or the view was never stored, or its shard is damaged.
+        """
+        place = self.rows.get((key, view))
+        if place is None:
+            raise self._never_stored(key, view)
+        if names is None:
+            names = self._default_names
+        return self.shard(place[0]).read(place[1], names)
+
+    @cached_property
+    def _default_names(self) -> tuple[str, ...]:
+        return tuple(name for name in self.maps if not name.startswith(RAW))
+
+    def _never_stored(self, key: str, view: int) -> StoreError:
+        stored = [v for v in self.views if (key, v) in self.rows]
+        if stored:
+            what = f"view {view} of image {self.index['images'][key]} was never stored; stored are views {stored}"
+        else:
+            what = f"image {key} was never stored"
+        return StoreError(f"{self.folder}: {what}. Build the store with it. {policies_sentence()}")
+
+    def check_picture(self, image: torch.Tensor, stored: torch.Tensor, key: str, view: int) -> None:
+        """Refuse an image for the teachers that is not the one the stored maps were made from.
+
+        Args:
+            image: ``(3, H, W)`` in [0, 1].
+            stored: its `thumbnail` when it was stored.
+            key: digest of the image's bytes.
+            view: number of the view.
+        """
+        size = list(image.shape[1:])
+        if size != self.image_size:
+            raise StoreError(f"{self.folder}: image_size is {self.image_size} in the store, {size} here.")
+        found = int((thumbnail(image).short() - stored.short()).abs().max())
+        if found > _TOLERANCE:
+            name = self.index["images"].get(key, key)
+            raise StoreError(
+                f"{self.folder}: what the teachers would see of image {name} in view {view} is not what they saw when it was "
+                f"stored (regions differ by up to {found} grey levels): the geometry or the loading of the images has changed. "
+                f"{policies_sentence()}"
+            )
+
+    def check_items(self, names: Mapping[str, str], views: Iterable[int]) -> None:
+        """Refuse images that are not stored, have changed since, or whose shard is not whole.
+
+        Args:
+            names: digest of every image -> its name; see `image_keys` and `image_name`.
+            views: the views that are needed of each.
+
+        Raises:
+            StoreError: says which image or shard it is about.
+        """
+        old = {name: key for key, name in self.index["images"].items()}
+        for key, name in names.items():
+            for view in views:
+                place = self.rows.get((key, view))
+                if place is None and key not in self.index["images"] and name in old:
+                    raise StoreError(
+                        f"{self.folder}: image {name} has changed: the digest of its bytes is {old[name][:12]} in the store, "
+                        f"{key[:12]} here. Bring the stored image back, or add the new one with "
+                        "`python -m monai_difom features build`."
+                    )
+                if place is None:
+                    raise self._never_stored(key, view)
+                self.shard(place[0])
+
+    def check_definition(self, here: Mapping[str, Any]) -> None:
+        """Refuse a store of other targets.
+
+        Args:
+            here: the definition that is asked for; see `define`.
+
+        Raises:
+            StoreError: names every field that differs, as stored and as asked for.
+        """
+        stored, wanted = _flat(self.index["definition"]), _flat(here)
+        # a store may hold terms that are not asked for, and what is fitted is not known before it is read
+        fields = sorted({f for f in stored if not f.startswith("terms.") and f != "fitted"} | set(wanted))
+        differing = [f for f in fields if stored.get(f) != wanted.get(f)]
+        if differing:
+            lines = "\n".join(
+                f"  {field}: {_short(stored.get(field))} in the store, {_short(wanted.get(field))} here{_cause(field)}"
+                for field in differing
+            )
+            raise StoreError(
+                f"the feature store {self.folder} holds other targets:\n{lines}\nGo back to what is stored, or build another "
+                "store in another folder (feature_store)."
+            )
+
+    def fit(self, targets: TargetPipeline, grids: Mapping[str, Sequence[int]], size: Sequence[int]) -> None:
+        """Give a target pipeline the fitted parts that the maps were made with.
+
+        Args:
+            targets: the pipeline.
+            grids: term -> grid of the student's map.
+            size: spatial size of the image.
+
+        Raises:
+            StoreError: the store is of other targets, or its file of fitted parts has changed.
+        """
+        self.check_definition(define(targets, grids, size, fitted=False))
+        state = load_state(self.targets_file)
+        stored, found = self.index["definition"]["fitted"], state_digest(state)
+        if found != stored:
+            raise StoreError(
+                f"{self.targets_file} has changed: fitted is {_short(stored)} in the index, {_short(found)} in the file. "
+                "Bring the file back, or build the store anew in another folder."
+            )
+        targets.load_state_dict(state)
+
+
+def open_store(folder: str | os.PathLike | None, policy: str = "views") -> FeatureStore | None:
+    """Return the store in a folder, or None where the teachers run online (no folder).
+
+    Raises:
+        StoreError: policy and folder do not go together.
+    """
+    if folder:
+        return FeatureStore(folder, policy)
+    if policy != "online":
+        check_policy(policy)
+        raise StoreError(
+            f"feature_policy is {policy!r} but there is no feature_store: give its folder. {policies_sentence()}"
+        )
+    return None
+
+
+def define(
+    targets: TargetPipeline,
+    grids: Mapping[str, Sequence[int]],
+    image_size: Sequence[int],
+    fitted: bool = True,
+) -> dict[str, Any]:
+    """Return all that stored maps depend on besides the images, as plain data.
+
+    Args:
+        targets: the `TargetPipeline`.
+        grids: term -> grid of the student's map.
+        image_size: spatial size of the image before the teachers resize it.
+        fitted: with the digest of the fitted parts.
+    """
+    terms = {
+        name: {"source": targets.terms[name].source, "tap": targets.terms[name].tap, "grid": list(grid)}
+        for name, grid in grids.items()
+    }
+    definition = {
+        "image_size": [int(side) for side in image_size],
+        "teachers": targets.signatures(),
+        "targets": targets.definition(),
+        "terms": terms,
+    }
+    return {**definition, "fitted": state_digest(targets.state_dict())} if fitted else definition
+
+
+def planned_entries(shard: Mapping[str, Any]) -> list[Entry]:
+    """Return the rows of a planned shard: all views of its first image, of its second, ..."""
+    return [(key, view) for key in shard["images"] for view in shard["views"]]
+
+
+def thumbnail(image: torch.Tensor) -> torch.Tensor:
+    """Return ``(..., 3, 16, 16)`` uint8, the mean grey levels of the regions of ``(..., 3, H, W)`` in [0, 1]."""
+    return (F.adaptive_avg_pool2d(image.float(), _SIDE) * 255).round().to(torch.uint8)
+
+
+def image_name(item: Mapping[str, Any]) -> str:
+    """Return the end of an item's image path, which stays the same when the data set moves."""
+    return "/".join(Path(_files(item)[0]).parts[-3:])
+
+
+def image_keys(items: Sequence[Mapping[str, Any]], progress: bool = False) -> list[str]:
+    """Return the digest of every item's image file (of all of them, where an item has several)."""
+
+    def digest(item: Mapping[str, Any]) -> str:
+        parts = [file_digest(file) for file in _files(item)]
+        whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+        return whole[:32]
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = pool.map(digest, items)
+        return list(tqdm(found, "Reading image digests", len(items), disable=not progress, leave=False))
+
+
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a state dict's names and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _files(item: Mapping[str, Any]) -> list[str]:
+    image = item["image"]
+    return [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(f) for f in image]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "absent"
+    # enough of a digest to tell two apart
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _cause(field: str) -> str:
+    if field.startswith("teachers."):
+        return " (its weights, input size or taps have changed)"
+    return " (standardisers and fusion were fitted anew)" if field == "fitted" else ""
