@@ -52,13 +52,6 @@ def test_every_bundle_command_names_a_run_id_and_options_that_exist(words: list[
     assert not set(options) - {"config_file"} - set(parser.get())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_verb_is_shown_with_options_that_exist(page: Path) -> None:
-    for line in "\n".join(blocks(page, "")).splitlines():
-        if line.startswith("python -m monai_difom "):
-            make_parser().parse_args(shlex.split(line)[3:])
-
-
 def test_the_python_of_the_readme_trains_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
     monkeypatch.chdir(tmp_path)
@@ -114,13 +107,3 @@ def test_the_python_of_the_page_on_structures_runs(tmp_path: Path, monkeypatch: 
     found: dict = {}
     exec(compile(code, "docs/structures.md", "exec"), found)
     assert found["chain"](found["train"][0])["label"].shape == (12, 64, 64)
-
-
-def test_every_export_command_of_a_page_is_understood() -> None:
-    from monai_difom.__main__ import make_parser
-
-    text = "\n".join(block for page in PAGES for block in blocks(page, "")).replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line.startswith("python -m monai_difom export")]
-    assert lines
-    for line in lines:
-        make_parser().parse_args(shlex.split(line)[3:])
