@@ -1,6 +1,6 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
-from .command_line import check_overrides
+from .command_line import check_images, check_overrides
 from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
@@ -18,6 +18,7 @@ __all__ = [
     "FeatureBuilder",
     "FolderScores",
     "check_bundle",
+    "check_images",
     "check_overrides",
     "conclude",
     "describe_run",

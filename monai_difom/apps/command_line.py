@@ -1,15 +1,17 @@
-"""Refuse options of a bundle command that name nothing.
+"""Refuse options of a bundle command that name nothing, and end a failed one with what went wrong.
 
 `python -m monai.bundle run` takes any `--name value` and adds it to the configuration: a misspelt name changes nothing
-and says nothing.
+and says nothing. What a configuration raises it wraps, so that the last lines show an expression and not the reason.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 from monai.bundle import ConfigParser
 from monai.bundle.scripts import run
@@ -19,6 +21,8 @@ from ..utils import unknown_name
 
 def check_overrides(arguments: Sequence[str] | None = None) -> None:
     """Check the options of a `monai.bundle run` command against the ids of its configuration files.
+
+    When the process is such a command, whatever stops it later is said once more in the last lines, without wrappers.
 
     Args:
         arguments: the command's words without the program; those of this process by default. Anything but a
@@ -30,6 +34,7 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         if "monai" not in sys.argv[0] or "bundle" not in sys.argv[0]:
             return
+        sys.excepthook = _end_with_cause
         arguments = sys.argv[1:]
     if not arguments or arguments[0] != "run":
         return
@@ -46,6 +51,45 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     for name in options:
         if name.replace("#", "::").split("::")[0] not in known:
             raise ValueError(unknown_name("option of this bundle", name, known - {"override", "imports"}))
+
+
+def check_images(items: Sequence[object], folder: str) -> None:
+    """Refuse a folder that gave no images to segment.
+
+    Raises:
+        ValueError: the list is empty; says what is in the folder.
+    """
+    if items:
+        return
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder!r}. Give the folder of the images as dataset_dir.")
+    names = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
+    raise ValueError(
+        f"{folder!r} holds no images but {names}. Give the folder that holds the PNG, JPEG, TIFF or BMP files themselves "
+        "as dataset_dir."
+    )
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what a person must read: the error below those that MONAI wraps around what a configuration raises."""
+    while error.__cause__ is not None and _raised_by_monai(error):
+        error = error.__cause__
+    return error
+
+
+def _raised_by_monai(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "monai"
+
+
+def _end_with_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error with its traceback, and below it what caused it."""
+    sys.__excepthook__(kind, error, trace)
+    cause = cause_of(error)
+    if cause is not error:
+        print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
 
 
 def option_values(words: Sequence[str]) -> dict[str, str]:

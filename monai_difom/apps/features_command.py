@@ -11,10 +11,10 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
-from ..data import FeatureStore, StoreError
+from ..data import FeatureStore, ItemError
 from ..data.feature_store import PICTURE
 from ..data.store_build import is_finished, size_of
-from .command_line import check_overrides, config_files, option_values
+from .command_line import cause_of, check_overrides, config_files, option_values
 from .features import FeatureBuilder
 
 
@@ -39,12 +39,10 @@ def run_features(action: str, options: Sequence[str]) -> int:
             _builder(given, options), samples
         )
     except Exception as error:  # MONAI wraps what a configuration raises
-        root: BaseException = error
-        while root.__cause__ is not None and not isinstance(root, StoreError):
-            root = root.__cause__
-        if not isinstance(root, (ValueError, OSError)):
+        cause = cause_of(error)
+        if not isinstance(cause, (ValueError, OSError, ItemError)):
             raise
-        print(f"features {action}: {root}", file=sys.stderr)
+        print(f"features {action}: {cause}", file=sys.stderr)
         return 1
 
 

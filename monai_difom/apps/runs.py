@@ -24,7 +24,7 @@ SCORES = {
     "iou": "IoU",
     "weighted_f": "Weighted F",
     "s_measure": "S-measure",
-    "e_measure_max": "E-measure, max",
+    "e_measure_max": "E-measure, max of each image",
     "e_measure_mean": "E-measure, mean",
     "mae": "MAE",
     "mean_dice_256": "Dice, mean of 256 thresholds",

@@ -10,7 +10,7 @@ from .datalists import (
     train_validation,
     training_pairs,
 )
-from .dataset import EpochSampler, ViewDataset
+from .dataset import EpochSampler, ItemError, ViewDataset
 from .duplicates import check_transfer
 from .feature_store import FeatureStore, define, image_keys, open_store
 from .groups import regroup
@@ -38,6 +38,7 @@ __all__ = [
     "DamagedShardError",
     "EpochSampler",
     "FeatureStore",
+    "ItemError",
     "LoadStructuresd",
     "StoreError",
     "ViewDataset",

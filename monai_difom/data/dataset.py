@@ -17,6 +17,10 @@ from .feature_store import PICTURE, FeatureStore, image_keys, image_name
 from .policies import check_augmentation, flattened, teacher_chain
 
 
+class ItemError(RuntimeError):
+    """An item of a data set cannot be loaded or augmented; the message names its files."""
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yield ``(epoch, index)`` pairs, in an order that depends on seed and epoch only.
 
@@ -76,7 +80,7 @@ class ViewDataset(Dataset):
     Raises:
         ValueError: no items, a rate outside [0, 1], or a random transform in the cached chain.
         StoreError: a geometric augmentation whose views are not stored.
-        RuntimeError: a file fails; names its image and label, now (while caching) or when the item is read.
+        ItemError: a file fails; names its image and label, now (while caching) or when the item is read.
     """
 
     def __init__(
@@ -139,7 +143,7 @@ class ViewDataset(Dataset):
                 item = self.augment(item)
             except Exception as error:
                 raise _named(error, self.data[index], "augmented") from error
-        return item if self.features is None else self._with_targets(item, index)
+        return item if self.features is None or not self.features.active else self._with_targets(item, index)
 
     def _with_targets(self, item: dict[str, Any], index: int) -> dict[str, Any]:
         assert self.features is not None
@@ -200,10 +204,17 @@ def _derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1)[0])
 
 
-def _named(error: Exception, item: Mapping[str, Any], action: str) -> RuntimeError:
+def _named(error: Exception, item: Mapping[str, Any], action: str) -> ItemError:
     """An error with the item's files and the original reason, which MONAI hides below its own errors."""
     root: BaseException = error
     while root.__cause__ is not None:
         root = root.__cause__
     files = ", ".join(f"{key} {item[key]}" for key in ("image", "label") if key in item) or str(item)[:200]
-    return RuntimeError(f"an item cannot be {action} ({files}): {type(root).__name__}: {root}")
+    # what a check of this package says is clear; what a decoder says is not
+    damaged = action == "loaded" and not isinstance(root, ValueError)
+    advice = (
+        " The file may be damaged: check_data lists every such file before the training starts."
+        if damaged
+        else ""
+    )
+    return ItemError(f"an item cannot be {action} ({files}): {type(root).__name__}: {root}{advice}")

@@ -39,6 +39,9 @@ class FeatureStore:
     Nothing is opened before it is needed: a store may be named before it is built, and a copy that goes to a loader
     worker opens its own files.
 
+    Attributes:
+        active: whether data sets read their items' targets from it; the trainer switches it off in phases that weigh none.
+
     Args:
         folder: folder of the store.
         policy: ``"views"`` or ``"frozen"``; see `policies`.
@@ -50,10 +53,11 @@ class FeatureStore:
     def __init__(self, folder: str | os.PathLike, policy: str = "views") -> None:
         self.folder = Path(folder)
         self.policy = check_policy(policy)
+        self.active = True
         self._shards: dict[str, Shard] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "policy": self.policy, "_shards": {}}
+        return {"folder": self.folder, "policy": self.policy, "active": self.active, "_shards": {}}
 
     @property
     def index_file(self) -> Path:

@@ -180,8 +180,9 @@ class DistillationTrainer(SupervisedTrainer):
         if getattr(dataset, "features", None) is None:
             return None
         if not self.distils:
-            dataset.features = None  # no term needs a target: none is read
+            dataset.features.active = False  # no term needs a target: none is read
             return None
+        dataset.features.active = True
         dataset.check_features()
         return dataset.features
 
@@ -222,6 +223,10 @@ class DistillationTrainer(SupervisedTrainer):
     def enter(self, phase: Phase) -> None:
         """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""
         self.phase = phase
+        store = getattr(getattr(self.data_loader, "dataset", None), "features", None)
+        # workers that live for many epochs keep their copy of the store as it was
+        if store is not None and not getattr(self.data_loader, "persistent_workers", False):
+            store.active = any(phase.uses(term) for term in self.targets.terms)
         self.distiller.requires_grad_(True)
         for parameter in self.fixed:
             parameter.requires_grad_(False)

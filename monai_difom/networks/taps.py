@@ -73,10 +73,22 @@ def _as_map(output: object, path: str) -> torch.Tensor:
     return output
 
 
+def _version(value: torch.Tensor) -> int:
+    """How often the values in a tensor's memory were written; inference tensors do not count it."""
+    return 0 if value.is_inference() else value._version
+
+
 def _keep(
-    maps: dict[str, torch.Tensor], name: str, path: str, _module: nn.Module, _args: object, output: object
+    maps: dict[str, torch.Tensor],
+    versions: dict[str, int],
+    name: str,
+    path: str,
+    _module: nn.Module,
+    _args: object,
+    output: object,
 ) -> None:
     maps[name] = _as_map(output, path)
+    versions[name] = _version(maps[name])
 
 
 def read_taps(
@@ -93,15 +105,16 @@ def read_taps(
         ``(output, {tap name: (B, channels, *grid)})``; gradients flow through the maps.
 
     Raises:
-        ValueError: a tap names no module, or a module that gives no feature map.
+        ValueError: a tap names no module, or a module that gives no feature map, or one whose map a later module overwrites.
         RuntimeError: a tapped module did not run in the forward pass.
     """
     maps: dict[str, torch.Tensor] = {}
+    versions: dict[str, int] = {}
     handles = []
     try:
         for name, tap in taps.items():
             if tap.source is None:
-                hook = partial(_keep, maps, name, tap.module)
+                hook = partial(_keep, maps, versions, name, tap.module)
                 module = get_module(network, split_index(tap.module)[0])
                 handles.append(module.register_forward_hook(hook))
         output = network(image)
@@ -114,6 +127,12 @@ def read_taps(
             f"the modules of the taps {', '.join(missing)} did not run in the forward pass of "
             f"{type(network).__name__}."
         )
+    for name, version in versions.items():
+        if _version(maps[name]) != version:
+            raise ValueError(
+                f"the map of tap {name!r} (module {taps[name].module!r}) was overwritten after it was read: a module behind it "
+                "works in place. Tap that following module, or build the network with inplace=False."
+            )
     for name in taps:
         _apply_source(network, name, taps, maps)
     return output, maps

@@ -18,8 +18,9 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> str:
         options: the allowed names.
     """
     allowed = sorted(str(option) for option in options)
-    near = difflib.get_close_matches(str(name), allowed, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {option.lower(): option for option in reversed(allowed)}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"unknown {kind} {name!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."
 
 

@@ -21,7 +21,7 @@ from monai_difom.apps import FeatureBuilder
 from monai_difom.data import FeatureStore, StoreError, shards, store_build
 from monai_difom.data.feature_store import RAW
 from monai_difom.data.shards import shard_paths
-from monai_difom.engines import DistillationTrainer
+from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import CollapseMonitor, PicturePanel
 from monai_difom.networks.teachers import NetworkTeacher
 from monai_difom.targets import DistillationTerm
@@ -119,6 +119,24 @@ def test_no_teacher_runs_in_a_training_from_the_store(data: Path, built: Path, t
     trained(data, features=store, teacher=teacher, handlers=[monitor, PicturePanel(loader, tmp_path, 2)])
     assert set(monitor.results) == {"low", "high"}
     assert (tmp_path / "pictures" / "001_align.png").is_file()
+
+
+def test_a_phase_without_distillation_reads_no_targets(
+    data: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, phases, read = FeatureStore(built), set(), FeatureStore.read
+    trainer = make_trainer(data, features=store)
+    monkeypatch.setattr(FeatureStore, "read", lambda *words: phases.add(trainer.phase.name) or read(*words))
+    trainer.run()
+    weighed = {phase.name for phase in trainer.plan.phases if any(map(phase.uses, trainer.targets.terms))}
+    assert phases == weighed != {phase.name for phase in trainer.plan.phases}
+
+
+def test_a_training_without_distillation_needs_no_store(data: Path, tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "absent")
+    trainer = make_trainer(data, Plan([Phase("alone", 1, {"segmentation": 1.0})]), features=store)
+    trainer.run()
+    assert next(iter(validation_loader(data, store)))["image"].shape[0] == 2
 
 
 def test_the_monitor_finds_the_same_from_the_store_as_from_the_teachers(data: Path, built: Path) -> None:

@@ -113,6 +113,19 @@ def test_of_a_list_any_map_is_read_by_its_index(image: torch.Tensor) -> None:
     assert torch.equal(maps["fine"], image)
 
 
+def test_a_map_that_a_later_module_overwrites_is_refused_and_the_one_after_it_is_read(
+    image: torch.Tensor,
+) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 1, 1))
+    with pytest.raises(
+        ValueError, match=r"tap 'early' \(module '0'\) was overwritten.*Tap that following module"
+    ):
+        probe_taps(network, {"early": "0"}, image)
+    with torch.inference_mode():
+        _, maps = read_taps(network, image, {"late": Tap("1", 4, 1)})
+    assert torch.equal(maps["late"], network[1](network[0](image)))
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [("encoder[2]", "gives 2 maps; count them from 0"), ("[0]", "gives one output, not a list")],

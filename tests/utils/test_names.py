@@ -19,6 +19,11 @@ def test_a_misspelt_name_is_answered_with_the_nearest_and_all_allowed() -> None:
         look_up("distance", "cosin", TABLE)
 
 
+def test_a_name_in_other_letters_is_the_nearest() -> None:
+    assert "Did you mean 'L1'?" in unknown_name("tap", "l1", ["L1", "L2"])
+    assert "Did you mean 'cosine'?" in unknown_name("distance", "COSINE", TABLE)
+
+
 def test_a_name_that_is_like_none_gets_no_guess() -> None:
     assert unknown_name("tap", "xyz", ["L1", "L2"]) == "unknown tap 'xyz'. Allowed: L1, L2."
 

@@ -52,6 +52,11 @@ class Column:
         values = table.columns[score]
         return bootstrap_mean(values, table.groups) if np.isfinite(values).all(0).any() else None
 
+    def figure(self, test_set: str, score: str) -> float | None:
+        """Return what its evaluation found for a whole set, averaged over the runs; None where any run lacks it."""
+        found = [run.summary.get("test_sets", {}).get(test_set, {}).get(score) for run in self.runs]
+        return None if None in found else float(np.mean(found))
+
     def mean_of(self, test_set: str, image: str, score: str = "dice") -> float | None:
         """Return the score of one image, averaged over the runs."""
         table = self.tables.get(test_set)

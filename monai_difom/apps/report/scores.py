@@ -68,6 +68,9 @@ def results(columns: Sequence[Column]) -> str:
             rows.append(
                 [text(score_name(score)) + unit + arrow, *(with_interval(e) if e else NONE for e in found)]
             )
+            if score == "e_measure_max":
+                published = [number(column.figure(name, score)) for column in columns]
+                rows.append(["E-measure, max of the set's mean curve, as published", *published])
         for fact, words in (
             ("empty_mask", "Images without a polyp"),
             ("false_positive", "of these, with a false alarm"),
@@ -77,12 +80,12 @@ def results(columns: Sequence[Column]) -> str:
             if any(count not in (NONE, "0") for count in counts):
                 rows.append([words, *counts])
         head = ["score", *(column.head for column in columns)]
-        parts.append(f"<h3>{text(name)}: {_extent(tables[0])}</h3>" + table(head, rows))
+        parts.append(f"<div><h3>{text(name)}: {_extent(tables[0])}</h3>{table(head, rows)}</div>")
     note = (
         "Means over images, each at its mask's own size; below each the 95 % interval by bootstrap over images. Frames of one "
         "video sequence are drawn together where sequences are known, and so are several runs. ↓: less is better."
     )
-    return section("Results", *parts, note=note)
+    return section("Results", grid(*parts, kind="grid wide"), note=note)
 
 
 def comparison(columns: Sequence[Column]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def test_every_section_is_there_and_the_undistilled_run_is_the_baseline(written:
     assert "<b>+0.200</b> (+0.200 to +0.200) against alone: better" in html
     assert "Apache-2.0" in html
     assert "a &lt;b&gt;file&lt;/b&gt;" in html  # what comes from outside is no markup
+
+
+def test_the_maximum_e_measure_of_a_set_is_that_of_its_evaluation(tmp_path: Path) -> None:
+    write_scores(tmp_path / "run" / "set.csv", ["a.png", "b.png"])
+    summary = {"test_sets": {"set": {"e_measure_max": 0.4321}}}
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(summary))
+    html = write_report([tmp_path / "run"], tmp_path / "report.html").read_text()
+    assert "max of each image" in html
+    row = html[html.index("as published") :]
+    assert "<td>0.432</td>" in row[: row.index("</tr>")]
 
 
 def test_the_page_needs_no_network_and_no_script(written: Path) -> None:
