@@ -28,10 +28,11 @@ def test_every_module_has_a_row_with_channels_stride_and_tap(capsys: pytest.Capt
     assert "one output 1x1x64x96" in out
 
 
-def test_the_command_of_the_readme_shows_the_modules_that_it_names(
+def test_the_command_of_the_page_on_students_shows_the_modules_that_it_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (line,) = re.findall(r"^python -m monai_difom (taps .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "students.md").read_text()
+    (line,) = re.findall(r"^python -m monai_difom (taps .*)$", page, re.MULTILINE)
     monkeypatch.chdir(ROOT)
     assert main(line.split()) == 0
     assert {"down_4", "down_3"} <= set(rows(capsys.readouterr().out))
