@@ -34,7 +34,9 @@ def run_features(action: str, options: Sequence[str]) -> int:
     samples = int(given.pop("samples", 16))
     try:
         if action == "info":
-            return _info(FeatureStore(given.get("feature_store", "")))
+            if not given.get("feature_store"):
+                raise ValueError("no feature store is named: give its folder, --feature_store DIR.")
+            return _info(FeatureStore(given["feature_store"]))
         return {"estimate": _estimate, "build": _build, "verify": _verify}[action](
             _builder(given, options), samples
         )

@@ -19,6 +19,7 @@ from monai.engines.workflow import Workflow
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import FeatureStore, define
+from ..networks.weights import fill_network
 from ..targets import TargetPipeline
 from ..utils import load_state
 from .distiller import Distiller
@@ -365,7 +366,8 @@ class DistillationTrainer(SupervisedTrainer):
                     f"{file} belongs to another run: its {key} is {state[key]}, here it is {value}. "
                     "Resume with the same configuration, or start anew without resume."
                 )
-        _load_strictly(self.distiller, state["distiller"], file)
+        advice = "Use the student and terms that the run was started with."
+        fill_network(self.distiller, state["distiller"], file, advice)
         self.targets.load_state_dict(state["targets"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -407,17 +409,3 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, objective: Objective) -> 
             f"the optimizer does not hold {', '.join(lost)} of the objective, so they would never learn. Build it over "
             "[*distiller.parameters(), *targets.parameters(), *objective.parameters()]."
         )
-
-
-def _load_strictly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], file: Path) -> None:
-    own = network.state_dict()
-    missing = sorted(set(own) - set(state))
-    strangers = sorted(set(state) - set(own))
-    shapes = sorted(k for k in set(own) & set(state) if own[k].shape != state[k].shape)
-    if missing or strangers or shapes:
-        raise ValueError(
-            f"{file} is of another network: {len(missing)} keys are missing ({', '.join(missing[:3]) or 'none'}), "
-            f"{len(strangers)} are unknown ({', '.join(strangers[:3]) or 'none'}), {len(shapes)} have another shape "
-            f"({', '.join(shapes[:3]) or 'none'}). Use the student and terms that the run was started with."
-        )
-    network.load_state_dict(state)

@@ -385,6 +385,8 @@ def test_the_features_are_stored_once_and_training_reads_them(
     assert "0 targets in 0 shards written" in capsys.readouterr().out
     assert run_features("verify", [*words, "--samples", "5"]) == 0
     assert "5 targets computed again: good" in capsys.readouterr().out
+    assert run_features("info", []) == 1
+    assert "no feature store is named" in capsys.readouterr().err
     assert run_features("info", ["--feature_store", given["feature_store"]]) == 0
     assert "term stride8: fused at tap stride8" in capsys.readouterr().out
 

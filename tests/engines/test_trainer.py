@@ -173,7 +173,9 @@ def test_a_checkpoint_of_another_run_says_what_differs(data: Path, tmp_path: Pat
         make_trainer(data, make_plan((1, 1, 0)), resume=tmp_path).run()
     with pytest.raises(ValueError, match="its teachers is"):
         make_trainer(data, same, resume=tmp_path, teacher=make_teacher(seed=6)).run()
-    with pytest.raises(ValueError, match=r"another network: \d+ keys are missing \(student.latents"):
+    with pytest.raises(
+        ValueError, match=r"last.pt does not fit Distiller: \d+ missing keys \(first: student.latents"
+    ):
         make_trainer(
             data, same, resume=tmp_path, student=DifomUNet(2, 3, 1, (4, 6, 8), latents="inline")
         ).run()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from ...utils import load_state
+from ..weights import fill_network, read_weights
 
 ENCODER = "encoder"
 
@@ -48,16 +48,8 @@ def load_backbone(encoder: nn.Module, file: str | os.PathLike) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file is of another encoder; says what differs.
     """
-    state, own = load_state(file), encoder.state_dict()
-    missing, strangers = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in sorted(set(own) & set(state))
-        if state[key].shape != own[key].shape
-    ]
-    if missing or strangers or shapes:
-        raise ValueError(
-            f"{file} is of another encoder: missing {missing[:3] or 'none'}, unknown {strangers[:3] or 'none'}, other "
-            f"shape {shapes[:3] or 'none'}. Build the student with the arguments that stand in the file's metadata."
-        )
-    encoder.load_state_dict(state)
+    state = read_weights(file, "Make one with `python -m monai_difom export --encoder-only`.")
+    advice = (
+        "Is it the encoder of such a student? Build it with the arguments that stand in the file's metadata."
+    )
+    fill_network(encoder, state, file, advice)
