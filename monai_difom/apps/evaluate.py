@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..metrics import map_scores, mean_scores
+from ..networks.weights import fill_network
 from ..utils import load_state, write_json
 from .score_files import write_scores
 
@@ -94,19 +95,22 @@ def evaluate_sets(
         weights: state dict to load first; None keeps the weights that the network has.
         options: ``spacing`` and ``tolerance`` of `map_scores`.
 
+    Raises:
+        ValueError: the weights are of another network; names the keys.
+
     Returns:
         Set name -> result of `mean_scores`; distances are in pixels of the mask unless a spacing is given.
     """
     if weights is not None:
         # a network with side latents has heads that the exported file does not
         dropped = tuple(getattr(network, "training_only", ()))
-        outcome = network.load_state_dict(load_state(weights, device), strict=False)
-        missing = [key for key in outcome.missing_keys if not (dropped and key.startswith(dropped))]
-        if missing or outcome.unexpected_keys:
-            raise ValueError(
-                f"{weights} is of another network: missing {missing[:3] or 'none'}, "
-                f"unknown {outcome.unexpected_keys[:3] or 'none'}."
-            )
+        own = {
+            key: value for key, value in network.state_dict().items() if dropped and key.startswith(dropped)
+        }
+        advice = (
+            "network_def is not the network that was trained: add the student's overlay of configs/students."
+        )
+        fill_network(network, {**own, **load_state(weights)}, weights, advice)
     network.to(device)
     scores = {}
     for name, items in sets.items():

@@ -95,7 +95,8 @@ def _verify(builder: FeatureBuilder, samples: int) -> int:
     print(f"{report['shards'] - len(report['damaged'])} of {report['shards']} shards are as written.")
     for name, cosine in report["cosine"].items():
         print(f"{name}: lowest cosine {cosine:.6f} of stored and live (at least {report['least']})")
-    print(f"{report['samples']} targets computed again: {'good' if report['ok'] else 'BAD'}.")
+    agree = bool(report["cosine"]) and min(report["cosine"].values()) >= report["least"]
+    print(f"{report['samples']} targets computed again: {'good' if agree else 'BAD'}.")
     return 0 if report["ok"] else 1
 
 

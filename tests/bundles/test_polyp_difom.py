@@ -22,9 +22,10 @@ from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_ne
 from PIL import Image
 from safetensors.torch import save_file
 
+from monai_difom.apps import evaluate_sets
 from monai_difom.apps.command_line import cause_of
 from monai_difom.apps.features_command import run_features
-from monai_difom.data import make_polyps
+from monai_difom.data import evaluation_chain, make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
 
@@ -197,6 +198,14 @@ def test_evaluating_finds_the_scores_of_the_training(trained: Path, data: Path, 
     expected = json.loads((trained / "summary.json").read_text())["test_sets"]
     for key, value in expected["synthetic"].items():
         assert found["synthetic"][key] == pytest.approx(value, abs=1e-6)
+
+
+def test_weights_of_another_student_are_refused_with_their_keys(trained: Path) -> None:
+    weights = trained / "models" / "model.pt"
+    with pytest.raises(
+        ValueError, match=r"does not fit DifomUNet: .*unexpected keys.*first: encoder\.\d.*overlay"
+    ):
+        evaluate_sets(DifomUNet(2, 3, 1, FEATURES[:3]), {}, evaluation_chain(64), weights=weights)
 
 
 def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, tmp_path: Path) -> None:
