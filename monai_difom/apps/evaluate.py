@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..metrics import map_scores, mean_scores
-from ..utils import load_state, write_json
+from ..utils import load_state, main_rank_only, write_json
 from .score_files import write_scores
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def evaluate_set(
     return rows
 
 
+@main_rank_only
 def evaluate_sets(
     network: nn.Module,
     sets: Mapping[str, Sequence[Mapping[str, str]]],

@@ -179,7 +179,9 @@ class FeatureBuilder:
             # the images are wanted here, not their stored targets
             features, self.train.features = self.train.features, None
             try:
-                logger.info("Targets fitted: %s", self.targets.fit(TeacherImages(self.loader, self.device)))
+                images = TeacherImages(self.loader, self.device)
+                # alone: the other builders wait for this one's index
+                logger.info("Targets fitted: %s", self.targets.fit(images, shared=False))
             finally:
                 self.train.features = features
         state = {name: value.cpu().contiguous() for name, value in self.targets.state_dict().items()}

@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import __version__
 from ..networks.weights import fill_network
-from ..utils import load_state, write_json
+from ..utils import load_state, main_rank_only, write_json
 from ..zoo import find_entry
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
@@ -45,6 +45,7 @@ def check_bundle(bundle_root: str | os.PathLike) -> None:
         )
 
 
+@main_rank_only
 def write_trained_bundle(
     folder: str | os.PathLike,
     source: str | os.PathLike,

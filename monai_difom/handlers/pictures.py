@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
 from ..losses import MISSING
-from ..utils import atomic_path
+from ..utils import atomic_path, is_main_rank
 
 
 def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +109,9 @@ class PicturePanel:
         self.images = images
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer."""
+        """Register with a trainer; the first process of a run draws."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 

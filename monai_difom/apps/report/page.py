@@ -13,7 +13,7 @@ from monai.transforms import Compose
 
 from ... import __version__
 from ...engines import DistillationTrainer
-from ...utils import atomic_path
+from ...utils import atomic_path, main_rank_only
 from ..examples import save_examples
 from ..record import finish_record, measure_cost
 from ..runs import Run, RunError, read_run
@@ -132,6 +132,7 @@ def run_report(
     return 0
 
 
+@main_rank_only
 def conclude(
     trainer: DistillationTrainer,
     test_sets: Mapping[str, Sequence[Mapping[str, str]]],
