@@ -73,7 +73,8 @@ class DistillationTrainer(SupervisedTrainer):
         amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
         accumulation_steps: batches per optimiser step.
         max_grad_norm: clip the gradient to this norm; None for no clipping.
-        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
+        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding. Volumes keep
+            theirs.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
@@ -114,7 +115,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.seed = int(seed)
         self.mixed = bool(amp)
         self.max_grad_norm = max_grad_norm
-        self.memory_format = torch.channels_last if channels_last else None
+        images = all(p.ndim < 5 for p in distiller.parameters())
+        self.memory_format = torch.channels_last if channels_last and images else None
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
         self.phase: Phase = plan.at(0)[0]
