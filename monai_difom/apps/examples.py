@@ -10,12 +10,13 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
@@ -23,6 +24,7 @@ from torch import nn
 
 from ..utils import atomic_path
 from .evaluate import predict_probability
+from .volumes import fullest_slice, predict_volume, volume_picture
 
 FOLDER = "examples"
 KINDS = {"worst": 4, "median": 2, "best": 2}
@@ -86,8 +88,9 @@ def save_examples(
     output_dir: str | os.PathLike,
     device: torch.device | str = "cpu",
     threshold: float = 0.5,
+    inferer: Callable = SimpleInferer(),  # noqa: B008 - it has no state
 ) -> None:
-    """Write ``examples/<set>.json`` of every test set.
+    """Write ``examples/<set>.json`` of every test set. Of a volume the slice with the largest mask is shown and counted.
 
     The file holds ``images``: path -> ``height, width, foreground`` (pixels of the mask), ``dice``, ``truth`` and
     ``prediction`` (outlines), and for the worst, median and best images ``kind`` and ``jpeg`` (base64).
@@ -99,16 +102,23 @@ def save_examples(
         output_dir: the run's folder.
         device: where to run.
         threshold: probability from which a pixel is foreground.
+        inferer: runs the network on a volume.
     """
     was_training = network.training
     network.to(device).eval()
     for name, items in sets.items():
         entries = {}
+        places: dict[str, int] = {}
         for item in items:
             data = chain(dict(item))
             mask = np.asarray(data["label"][0]) > 0.5
             image = torch.as_tensor(data["image"]).to(device)
-            probability = predict_probability(network, image, mask.shape).numpy()
+            if mask.ndim == 3:
+                whole = predict_volume(network, data["image"], chain, inferer, device)
+                place = places[item["image"]] = fullest_slice(mask)
+                mask, probability = mask[..., place], whole[..., place].numpy()
+            else:
+                probability = predict_probability(network, image, mask.shape).numpy()
             found = probability >= threshold
             total = int(found.sum() + mask.sum())
             entries[item["image"]] = {
@@ -121,7 +131,9 @@ def save_examples(
             }
         paths = list(entries)
         for index, kind in choose([entries[path]["dice"] for path in paths]).items():
-            jpeg = base64.b64encode(picture(paths[index])).decode("ascii")
+            path = paths[index]
+            shown = volume_picture(path, places[path], SIDE) if path in places else picture(path)
+            jpeg = base64.b64encode(shown).decode("ascii")
             entries[paths[index]].update(kind=kind, jpeg=jpeg)
         file = Path(output_dir) / FOLDER / f"{name}.json"
         with atomic_path(file) as temporary:

@@ -105,7 +105,11 @@ class FeatureBuilder:
     @cached_property
     def image_size(self) -> list[int]:
         """Spatial size of the images."""
-        return list(self.train.teacher_images(0, [0])[0].shape[1:])
+        return list(self._image_shape[1:])
+
+    @cached_property
+    def _image_shape(self) -> tuple[int, ...]:
+        return tuple(self.train.teacher_images(0, [0])[0].shape)
 
     @cached_property
     def views(self) -> dict[str, list[int]]:
@@ -118,7 +122,7 @@ class FeatureBuilder:
         """Term -> grid of the student's map."""
         self.distiller.to(self.device).eval()
         with torch.no_grad():
-            _, mapped = self.distiller(torch.zeros(1, 3, *self.image_size, device=self.device))
+            _, mapped = self.distiller(torch.zeros(1, *self._image_shape, device=self.device))
         grids = {name: list(value.shape[2:]) for name, value in mapped.items()}
         self.targets.check_grids(grids)
         return grids
@@ -138,7 +142,7 @@ class FeatureBuilder:
         if self.raw:
             found |= {RAW + source: value for source, value in maps.items()}
         stored = {name: _cast(name, value, self.dtype).cpu() for name, value in found.items()}
-        return {**stored, PICTURE: thumbnail(batch).cpu()}
+        return {**stored, PICTURE: thumbnail(batch, batch.ndim - 2).cpu()}
 
     @cached_property
     def _probe(self) -> dict[str, torch.Tensor]:
@@ -179,7 +183,9 @@ class FeatureBuilder:
             # the images are wanted here, not their stored targets
             features, self.train.features = self.train.features, None
             try:
-                logger.info("Targets fitted: %s", self.targets.fit(TeacherImages(self.loader, self.device)))
+                images = TeacherImages(self.loader, self.device)
+                # alone: the other builders wait for this one's index
+                logger.info("Targets fitted: %s", self.targets.fit(images, shared=False))
             finally:
                 self.train.features = features
         state = {name: value.cpu().contiguous() for name, value in self.targets.state_dict().items()}

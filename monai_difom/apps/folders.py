@@ -271,7 +271,8 @@ def run_evaluate(
     for line in _remark_lines(found):
         print(line)
     if csv_file is not None:
-        write_scores(csv_file, found.rows)
+        sized = {"spacing": spacing} if spacing is not None else {}
+        write_scores(csv_file, [{**row, **sized} for row in found.rows])
     if json_file is not None:
         settings = {"predictions": str(predictions), "masks": str(masks), "spacing": spacing, "unit": unit}
         settings.update({key: value for key, value in options.items() if key != "workers"})

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import __version__
 from ..engines import DistillationTrainer
 from ..handlers import TrainingCheckpoint
-from ..utils import atomic_path, write_json
+from ..utils import atomic_path, main_rank_only, write_json
 from .running import running_config
 from .timing import milliseconds
 
@@ -32,6 +32,7 @@ _HEAD = """# The configuration of this run: its files merged, with the command l
 """
 
 
+@main_rank_only
 def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -> dict[str, Any]:
     """Write ``run.json`` and, inside a bundle command or workflow, ``config.yaml``.
 

@@ -31,9 +31,16 @@ def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> 
     """Write one row an image: ``image``, the scores, the size, and the marks of `monai_difom.metrics.COLUMNS`.
 
     ``e_measure_max`` of a row is the maximum of that image's own curve; the maximum of a set, in JSON files, is taken of
-    the mean curve and therefore below the mean of this column.
+    the mean curve and therefore below the mean of this column. Volumes have no scores of grey maps. Where the size of a pixel
+    is known, it follows as ``spacing_1``, ``spacing_2``, ... (millimetres, by axis), and distances are in millimetres.
     """
-    columns = [*(["structure"] if "structure" in rows[0] else []), *COLUMNS]
+    columns = [*(["structure"] if "structure" in rows[0] else [])]
+    columns += [name for name in COLUMNS if all(name in row for row in rows)]
+    if all("spacing" in row for row in rows):
+        rows = [
+            {**row, **{f"spacing_{i + 1}": step for i, step in enumerate(row["spacing"])}} for row in rows
+        ]
+        columns += [name for name in rows[0] if name.startswith("spacing_")]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)

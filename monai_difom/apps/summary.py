@@ -14,10 +14,11 @@ from .. import __version__
 from ..engines import DistillationTrainer
 from ..handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
 from ..handlers.teachers import FIGURES
-from ..utils import write_json
+from ..utils import main_rank_only, write_json
 from .record import describe_student, describe_teachers
 
 
+@main_rank_only
 def summarize(
     trainer: DistillationTrainer, test_sets: Mapping[str, Mapping[str, float]], output_dir: str | os.PathLike
 ) -> dict[str, Any]:

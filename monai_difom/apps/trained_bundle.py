@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import __version__
 from ..networks.weights import fill_network
-from ..utils import load_state, write_json
+from ..utils import load_state, main_rank_only, write_json
 from ..zoo import find_entry
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
@@ -45,12 +45,14 @@ def check_bundle(bundle_root: str | os.PathLike) -> None:
         )
 
 
+@main_rank_only
 def write_trained_bundle(
     folder: str | os.PathLike,
     source: str | os.PathLike,
     weights: str | os.PathLike,
     settings: Mapping[str, Any],
     summary: Mapping[str, Any],
+    replaced: str | os.PathLike | None = None,
 ) -> Path:
     """Write a complete MONAI Bundle around a trained student.
 
@@ -65,6 +67,8 @@ def write_trained_bundle(
         weights: state dict of the student, ``model.pt``.
         settings: top-level id -> definition, of `running_settings`; written into each configuration that has the id.
             ``network_def`` must be among them.
+        replaced: folder whose ``inference.yaml``, ``evaluate.yaml``, ``metadata.json`` and ``README.md`` take the place of the
+            bundle's own, for students of another kind of image (``configs/volumes``); what it lacks is the bundle's.
         summary: of `summarize`; ``teachers`` and ``test_sets`` are read. A run without distillation lists no teacher.
 
     Returns:
@@ -89,16 +93,23 @@ def write_trained_bundle(
         for name in _COPIED:
             _place(draft / name).write_bytes((origin / name).read_bytes())
         shutil.copyfile(weights, _place(draft / "models" / "model.pt"))
-        definition = _deployed(settings[_NETWORK], origin / _CONFIGS[0], draft / "models" / "model.pt")
+        own = {name: _source(origin, replaced, name) for name in _NEEDED}
+        definition = _deployed(settings[_NETWORK], own[_CONFIGS[0]], draft / "models" / "model.pt")
         for name in _CONFIGS:
-            text = (origin / name).read_text(encoding="utf-8")
+            text = own[name].read_text(encoding="utf-8")
             text = with_settings(text, {**settings, _NETWORK: definition})
             _place(draft / name).write_text(_with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8")
-        metadata = json.loads((origin / "configs/metadata.json").read_text(encoding="utf-8"))
+        metadata = json.loads(own["configs/metadata.json"].read_text(encoding="utf-8"))
         write_json(draft / "configs/metadata.json", _metadata(metadata, teachers, scores))
-        readme = (origin / "docs/README.md").read_text(encoding="utf-8")
+        readme = own["docs/README.md"].read_text(encoding="utf-8")
         _place(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")
     return target
+
+
+def _source(origin: Path, replaced: str | os.PathLike | None, name: str) -> Path:
+    """The file that a file of the trained bundle is made from."""
+    other = Path(replaced) / Path(name).name if replaced else None
+    return other if other is not None and other.is_file() else origin / name
 
 
 def public_source(source: str) -> str:

@@ -15,6 +15,7 @@ from .duplicates import check_transfer
 from .feature_store import FeatureStore, define, image_keys, open_store
 from .groups import regroup
 from .layouts import class_names, prepare_layout
+from .nifti import CheckVolumesd, is_volume, volume_sets, volume_slices, voxel_size
 from .policies import POLICIES
 from .shards import DamagedShardError, StoreError
 from .store_build import Build, build_shards
@@ -34,6 +35,7 @@ __all__ = [
     "BinaryMaskd",
     "Build",
     "CheckPaird",
+    "CheckVolumesd",
     "ClassChannelsd",
     "DamagedShardError",
     "EpochSampler",
@@ -54,6 +56,7 @@ __all__ = [
     "image_chain",
     "image_group",
     "image_keys",
+    "is_volume",
     "loading_chain",
     "make_fluoroscopy",
     "make_polyps",
@@ -72,4 +75,7 @@ __all__ = [
     "training_pairs",
     "transfer_of_labelled",
     "unlabelled_images",
+    "volume_sets",
+    "volume_slices",
+    "voxel_size",
 ]

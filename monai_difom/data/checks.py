@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..transforms.image import to_gray, to_rgb
+from .datalist_file import NIFTI_SUFFIXES
 
 SHOWN = 20
 
@@ -59,16 +60,20 @@ def check_pairs(
     """Open every image and mask completely and report everything that is wrong with them at once.
 
     Args:
-        items: ``{"image": path, "label": path}`` items; extra keys are passed over.
+        items: ``{"image": path, "label": path}`` items; extra keys are passed over. Of NIfTI volumes the grids are compared too,
+            and the values of masks are not looked at.
         mask_threshold: see `binarise`.
         progress: show a progress bar.
 
     Raises:
         ValueError: files cannot be read, sizes differ or masks are not binary; lists up to 20 problems.
     """
+    from .nifti import volume_problems
+
     problems: list[str] = []
     for item in tqdm(items, desc="Checking images", disable=not progress):
-        problems += _problems_of(item, mask_threshold)
+        volume = str(item["image"]).lower().endswith(NIFTI_SUFFIXES)
+        problems += volume_problems(item) if volume else _problems_of(item, mask_threshold)
     if problems:
         shown = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
         more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""

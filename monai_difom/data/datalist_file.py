@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 Item = dict[str, Any]
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+
+def name_of(file: Path) -> str:
+    """Return a file's name without its extension; NIfTI has one or two."""
+    name = file.name
+    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else file.stem
 
 
 def few(names: Sequence[str], shown: int = 10) -> str:
@@ -75,6 +82,16 @@ def _label_files(label: str | Mapping[str, str | None]) -> list[str]:
     return [file for file in label.values() if file] if isinstance(label, Mapping) else [label]
 
 
+def _spacing(file: Path, number: int, value: Any) -> list[float]:
+    """The size of an item's pixels, checked."""
+    steps = value if isinstance(value, list) else [value]
+    if len(steps) not in (2, 3) or not all(isinstance(step, int | float) and step > 0 for step in steps):
+        raise ValueError(
+            f"{file}: the spacing of item {number} is {value}; it must be [height, width] of a pixel in millimetres."
+        )
+    return [float(step) for step in steps]
+
+
 def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
     label = entry.get("label") if isinstance(entry, dict) else None
     several = isinstance(label, dict) and all(
@@ -87,7 +104,7 @@ def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
     ):
         raise ValueError(
             f"{file}: item {number} of {key!r} is {str(entry)[:120]}; it must be "
-            '{"image": "path", "label": "path"}, with an optional "group"; for many structures the label may be '
+            '{"image": "path", "label": "path"}, with an optional "group" and "spacing"; for many structures the label may be '
             '{"hyoid": "path", ...}, or an indexed mask with an optional "annotated": ["hyoid", ...].'
         )
     image = entry["image"]
@@ -96,7 +113,9 @@ def _datalist_item(file: Path, key: str, number: int, entry: Any) -> Item:
         item["label"] = {name: str(file.parent / path) for name, path in label.items() if path is not None}
     else:
         item["label"] = str(file.parent / str(label))
-    item["group"] = str(entry.get("group", Path(image).with_suffix("").as_posix()))
+    item["group"] = str(entry.get("group", (Path(image).parent / name_of(Path(image))).as_posix()))
+    if "spacing" in entry:
+        item["spacing"] = _spacing(file, number, entry["spacing"])
     if "annotated" in entry:
         item["annotated"] = list(entry["annotated"])
     return item

@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .datalist_file import Item, by_image, few, read_datalist
+from .datalist_file import NIFTI_SUFFIXES, Item, by_image, few, name_of, read_datalist
 from .groups import regroup
 from .structures import read_structures, structure_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-IMAGE_FOLDERS = ("images", "image")
-MASK_FOLDERS = ("masks", "mask", "labels")
+# the last ones: of the Medical Segmentation Decathlon and nnU-Net
+IMAGE_FOLDERS = ("images", "image", "imagestr")
+MASK_FOLDERS = ("masks", "mask", "labels", "labelstr")
 TRAIN_FOLDERS = ("TrainDataset", "TrainDB")
 TEST_FOLDERS = ("TestDataset", "TestDB")
 DATALIST = "datalist.json"
@@ -35,8 +36,9 @@ _EXAMPLE = """Allowed layouts:
   <dataset_dir>/TrainDataset/{image,mask}/*.png      (PraNet; tests in TestDataset/<set>/{images,masks})
   <dataset_dir>/TrainDB/{images,masks}/*.png         (tests in TestDB/<set>/{images,masks})
   <dataset_dir>/{images,masks}/*.png                 (image or images; mask, masks or labels)
+  <dataset_dir>/{imagesTr,labelsTr}/*.nii.gz         (Medical Segmentation Decathlon, nnU-Net; tests in imagesTs, labelsTs)
   <dataset_dir>/datalist.json                        ({"training": [{"image": ..., "label": ...}], ...})
-An image and its mask have the same name up to the extension (PNG, JPEG, TIFF or BMP).
+An image and its mask have the same name up to the extension (PNG, JPEG, TIFF, BMP or NIfTI; nnU-Net's _0000 is left out).
 Many structures: masks/<structure>/<stem>.png, masks/<stem>_<structure>.png, or one indexed masks/<stem>.png or .nii.gz;
 their names in <dataset_dir>/structures.json ({"structures": ["hyoid", ...]})."""
 
@@ -106,6 +108,9 @@ def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
                 folder.name: _pairs_in(folder, root)
                 for folder in sorted(_folders(root / name), key=lambda f: f.name)
             }
+    images, masks = _child(root, ("imagests",)), _child(root, ("labelsts",))
+    if images is not None and masks is not None:
+        return {"test": _pairs_of(root, images, masks)}
     return {}
 
 
@@ -234,19 +239,20 @@ def _child(folder: Path, names: Sequence[str]) -> Path | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def files_by_stem(folder: Path) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Image files of a folder by stem; hidden files and other types are passed over."""
     files: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry.suffix.lower() not in IMAGE_SUFFIXES or not entry.is_file():
+        if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not entry.is_file():
             continue
-        if entry.stem in files:
+        stem = name_of(entry)
+        if stem in files:
             raise ValueError(
-                f"{folder} holds two files named {entry.stem!r}: {files[entry.stem].name} and "
+                f"{folder} holds two files named {stem!r}: {files[stem].name} and "
                 f"{entry.name}. Files are "
                 "paired by their name without extension, so it must be unique: rename or remove one."
             )
-        files[entry.stem] = entry
+        files[stem] = entry
     return files
 
 
@@ -258,6 +264,8 @@ def _pairs_in(folder: Path, root: Path) -> list[Item]:
             f"no data set layout is recognised in {folder}. Found there: "
             f"{few(entries) or 'nothing'}.\n{_EXAMPLE}"
         )
+    if any(file.name.lower().endswith(NIFTI_SUFFIXES) for file in images_dir.iterdir()):
+        return _pairs_of(folder, images_dir, masks_dir)
     images, masks = files_by_stem(images_dir), files_by_stem(masks_dir)
     named = (root / "structures.json").is_file()
     labels = structure_files(masks_dir, images, read_structures(root) if named else None)
@@ -274,6 +282,18 @@ def _pairs_in(folder: Path, root: Path) -> list[Item]:
             f"{images_dir} and {masks_dir} hold no images. Allowed types: "
             f"{', '.join(IMAGE_SUFFIXES)}.\n{_EXAMPLE}"
         )
+    return _paired(folder, images, masks, images_dir, masks_dir)
+
+
+def _pairs_of(folder: Path, images_dir: Path, masks_dir: Path) -> list[Item]:
+    """Pairs of NIfTI volumes; one channel of an image, so that nnU-Net's number of it says nothing."""
+    images = {n.removesuffix("_0000"): f for n, f in files_by_stem(images_dir, NIFTI_SUFFIXES).items()}
+    return _paired(folder, images, files_by_stem(masks_dir, NIFTI_SUFFIXES), images_dir, masks_dir)
+
+
+def _paired(
+    folder: Path, images: dict[str, Path], masks: dict[str, Path], images_dir: Path, masks_dir: Path
+) -> list[Item]:
     problems = []
     for have, lack, kind, where in ((images, masks, "mask", masks_dir), (masks, images, "image", images_dir)):
         lonely = sorted(set(have) - set(lack))
@@ -306,4 +326,4 @@ def _group(folder: Path, stem: str) -> str:
 def image_group(image: str | Path) -> str:
     """Return the group of an image file, as `training_pairs` and `test_sets` would: its video sequence, or its name."""
     file = Path(image)
-    return _group(file.parent.parent, file.stem)
+    return _group(file.parent.parent, name_of(file))

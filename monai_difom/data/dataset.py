@@ -26,21 +26,46 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     The epoch travels with the index, so loader workers that live for many epochs know it too.
 
+    Several processes deal the one order out like cards: together their k-th batches are the k-th batch of one process with the
+    joined batch size. All get equally many. What is left over of an order (fewer items than processes, others in every epoch)
+    is dropped, so that no item comes twice in an epoch; with ``pad`` the order begins anew instead and every item comes.
+
     Args:
-        length: number of items.
+        length: number of items of all processes together.
         seed: seed of the order.
         shuffle: permute the indices; otherwise they come in their own order.
+        rank: number of this process, from 0.
+        world: number of processes.
+        pad: repeat the first items of the order where it cannot be dealt out evenly, instead of dropping its last.
 
     Raises:
-        ValueError: a length below 1, a negative epoch.
+        ValueError: fewer items than processes (without ``pad``) or none, a rank outside the world, a negative epoch.
     """
 
-    def __init__(self, length: int, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        pad: bool = False,
+    ) -> None:
         if length < 1:
             raise ValueError(
                 f"length is {length}; a sampler needs at least one item. Is the list of images empty?"
             )
+        if not 0 <= rank < world:
+            raise ValueError(
+                f"rank is {rank}; allowed is 0 to {world - 1} in a world of {world} process(es)."
+            )
+        if length < world and not pad:
+            raise ValueError(
+                f"{length} item(s) cannot be dealt out to {world} processes without repeating some. Start fewer processes "
+                "(--nproc_per_node), or set pad."
+            )
         self.length, self.seed, self.shuffle = int(length), int(seed), shuffle
+        self.rank, self.world, self.pad = int(rank), int(world), pad
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,7 +75,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = int(epoch)
 
     def __len__(self) -> int:
-        return self.length
+        return -(-self.length // self.world) if self.pad else self.length // self.world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
@@ -59,6 +84,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = torch.randperm(self.length, generator=generator).tolist()
         else:
             order = list(range(self.length))
+        dealt = len(self) * self.world
+        order = (order * -(-dealt // self.length))[:dealt][self.rank :: self.world]
         return iter([(epoch, index) for index in order])
 
 

@@ -176,7 +176,7 @@ class FeatureStore:
         """Refuse an image for the teachers that is not the one the stored maps were made from.
 
         Args:
-            image: ``(3, H, W)`` in [0, 1].
+            image: ``(3, H, W)``, or a volume ``(C, D, H, W)``, in [0, 1].
             stored: its `thumbnail` when it was stored.
             key: digest of the image's bytes.
             view: number of the view.
@@ -184,7 +184,7 @@ class FeatureStore:
         size = list(image.shape[1:])
         if size != self.image_size:
             raise StoreError(f"{self.folder}: image_size is {self.image_size} in the store, {size} here.")
-        found = int((thumbnail(image).short() - stored.short()).abs().max())
+        found = int((thumbnail(image, len(size)).short() - stored.short()).abs().max())
         if found > _TOLERANCE:
             name = self.index["images"].get(key, key)
             raise StoreError(
@@ -310,9 +310,16 @@ def planned_entries(shard: Mapping[str, Any]) -> list[Entry]:
     return [(key, view) for key in shard["images"] for view in shard["views"]]
 
 
-def thumbnail(image: torch.Tensor) -> torch.Tensor:
-    """Return ``(..., 3, 16, 16)`` uint8, the mean grey levels of the regions of ``(..., 3, H, W)`` in [0, 1]."""
-    return (F.adaptive_avg_pool2d(image.float(), _SIDE) * 255).round().to(torch.uint8)
+def thumbnail(image: torch.Tensor, spatial_dims: int = 2) -> torch.Tensor:
+    """Return ``(..., 3, 16, 16)`` uint8, the mean grey levels of the regions of ``(..., 3, H, W)`` in [0, 1].
+
+    Args:
+        image: one image or a batch.
+        spatial_dims: 2; or 3, for ``(..., C, 8, 8, 8)`` of volumes ``(..., C, D, H, W)``.
+    """
+    full = image.float()
+    mean = F.adaptive_avg_pool3d(full, 8) if spatial_dims == 3 else F.adaptive_avg_pool2d(full, _SIDE)  # type: ignore[arg-type]
+    return (mean * 255).round().to(torch.uint8)
 
 
 def image_name(item: Mapping[str, Any]) -> str:

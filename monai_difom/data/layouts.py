@@ -17,7 +17,8 @@ from PIL import Image
 from ..transforms import to_gray, to_rgb
 from ..utils import atomic_path, look_up, write_json
 from .chaos import chaos
-from .datalists import DATALIST, IMAGE_SUFFIXES, Item, split_validation
+from .datalists import DATALIST, IMAGE_SUFFIXES, Item, files_by_stem, split_validation
+from .nifti import nifti_slices
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 Found = Mapping[str, Any]
@@ -49,13 +50,14 @@ def prepare_layout(
     """Write the lists of a published data set, with what had to be converted, and return their folder.
 
     Args:
-        layout: ``"drive"``, ``"ph2"``, ``"autooral"``, ``"kidneyus"`` or ``"chaos"``.
+        layout: ``"drive"``, ``"ph2"``, ``"autooral"``, ``"kidneyus"``, ``"chaos"``, ``"pairs"`` or ``"nifti_slices"``.
         dataset_dir: the data set as downloaded and unpacked; the error message shows what it must look like.
         prepared_dir: folder for ``datalist.json`` and converted files. A list that is there already for the same data and options
             is used as it is.
         test_fraction: share of the images that make the test set where the data set has none of its own; whole patients, always
             the same whatever the seed of a training.
         **options: ``target_mask`` of KidneyUS (``"capsule"`` or ``"regions"``) and ``annotator`` (1 or 2);
+            ``images``, ``masks`` and ``mask_suffix`` of pairs; those of `nifti_slices`;
             ``modality`` (``"CT"``, ``"MR"``), ``organ`` (a name or ``"all"``), ``sequences`` and ``window`` of CHAOS.
 
     Returns:
@@ -247,20 +249,56 @@ def kidneyus(root: Path, target: Path, target_mask: str = "capsule", annotator: 
     return {"training": items, **({"structures": list(REGIONS)} if target_mask == "regions" else {})}
 
 
+def pairs(
+    root: Path, target: Path, images: str = "images", masks: str = "masks", mask_suffix: str = ""
+) -> Found:
+    """Any two folders of pictures: a mask has the name of its image, with a suffix where there is one."""
+    folders = [root / images, root / masks]
+    for folder in folders:
+        if not folder.is_dir():
+            raise _wrong("pairs", root, f"there is no folder {folder.name}.")
+    known, marked = files_by_stem(folders[0]), files_by_stem(folders[1])
+    wanted = {stem: f"{stem}{mask_suffix}" for stem in known}
+    lonely = [known[stem].name for stem in known if wanted[stem] not in marked]
+    strange = [marked[stem].name for stem in marked if stem not in wanted.values()]
+    if not known or lonely or strange:
+        raise _wrong(
+            "pairs",
+            root,
+            f"{len(lonely)} of {len(known)} images have no mask ({', '.join(lonely[:5]) or 'none'}), "
+            f"{len(strange)} masks no image ({', '.join(strange[:5]) or 'none'}).",
+        )
+    return {"training": [_item(known[stem], marked[wanted[stem]], stem) for stem in sorted(known)]}
+
+
 LAYOUTS: dict[str, Callable[..., Found]] = {
     "drive": drive,
     "ph2": ph2,
     "autooral": autooral,
     "kidneyus": kidneyus,
     "chaos": chaos,
+    "pairs": pairs,
+    "nifti_slices": nifti_slices,
 }
+PAIRS = """Two folders of pictures whose names you give:
+  <images>/case_01.jpg   <masks>/case_01.png, or with a suffix: <masks>/case_01_mask.png"""
+NIFTI = """NIfTI volumes with masks on the same grid:
+  {images,masks}/case.nii.gz, or imagesTr/case.nii.gz (case_0000.nii.gz) with labelsTr/case.nii.gz, or a datalist.json"""
 CHAOS = """CHAOS (abdominal organs, CHAOS_Train_Sets.zip): https://doi.org/10.5281/zenodo.3362844
   Train_Sets/CT/1/DICOM_anon/*.dcm          Train_Sets/CT/1/Ground/*.png
   Train_Sets/MR/1/T2SPIR/DICOM_anon/*.dcm   Train_Sets/MR/1/T2SPIR/Ground/*.png
   Train_Sets/MR/1/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm
 or NIfTI: <CT or MR>/imagesTr/*.nii.gz with <CT or MR>/labelsTr/*.nii.gz
 (0 background, 1 liver, 2 right kidney, 3 left kidney, 4 spleen)"""
-EXAMPLES = {"drive": DRIVE, "ph2": PH2, "autooral": AUTOORAL, "kidneyus": KIDNEYUS, "chaos": CHAOS}
+EXAMPLES = {
+    "drive": DRIVE,
+    "ph2": PH2,
+    "autooral": AUTOORAL,
+    "kidneyus": KIDNEYUS,
+    "chaos": CHAOS,
+    "pairs": PAIRS,
+    "nifti_slices": NIFTI,
+}
 
 
 def class_names(prepared_dir: str | Path) -> Sequence[str]:

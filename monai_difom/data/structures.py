@@ -26,9 +26,9 @@ from ..losses import MISSING
 from ..transforms.image import to_gray
 from ..utils import unknown_name
 from .checks import SHOWN, binarise
+from .datalist_file import NIFTI_SUFFIXES
 
 NAMES_FILE = "structures.json"
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_structures(dataset_dir: str | Path) -> list[str]:

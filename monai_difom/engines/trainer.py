@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..data import FeatureStore, define
 from ..networks.weights import fill_network
 from ..targets import TargetPipeline
-from ..utils import load_state
+from ..utils import average_in_place, copy_from_main, load_state, mean_over_ranks, own_rank, world_size
 from .distiller import Distiller
 from .objective import Objective
 from .phases import Phase, Plan
@@ -48,6 +48,12 @@ class DistillationTrainer(SupervisedTrainer):
     index: what an epoch does is a function of the state at its start. A run that is killed and resumed from its last
     checkpoint therefore ends with the same weights, bit for bit on the CPU with the same number of threads.
 
+    Several processes (``torchrun``) train one student: each on its part of every batch (see `EpochSampler`), with the mean of
+    their gradients, so that they step like one process on the joined batch. Their network, file formats and checkpoints are
+    those of one process; a run may be resumed with another number of processes if the joined batch stays the same. Each
+    normalises by the statistics of its own part unless the student has synchronised batch norms (GPUs only); running
+    statistics are averaged after every epoch.
+
     ``engine.state.output`` holds ``image``, ``label``, ``pred``, ``loss`` (MONAI's keys), ``terms`` (term -> value),
     ``weights`` (term -> weight) and ``balance`` (term -> the balancer's share of that weight).
 
@@ -68,7 +74,8 @@ class DistillationTrainer(SupervisedTrainer):
         amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
         accumulation_steps: batches per optimiser step.
         max_grad_norm: clip the gradient to this norm; None for no clipping.
-        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
+        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding. Volumes keep
+            theirs.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
@@ -109,7 +116,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.seed = int(seed)
         self.mixed = bool(amp)
         self.max_grad_norm = max_grad_norm
-        self.memory_format = torch.channels_last if channels_last else None
+        images = all(p.ndim < 5 for p in distiller.parameters())
+        self.memory_format = torch.channels_last if channels_last and images else None
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
         self.phase: Phase = plan.at(0)[0]
@@ -135,6 +143,9 @@ class DistillationTrainer(SupervisedTrainer):
         self.scaler = torch.amp.GradScaler("cuda") if scaled else None
         # first of all handlers, so that every other one finds the phase set
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        if world_size() > 1:
+            # before validation and checkpoint: running statistics are each process's own until then
+            self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
         self._register_handlers(train_handlers or ())
 
     @property
@@ -160,6 +171,7 @@ class DistillationTrainer(SupervisedTrainer):
             self.distiller.to(memory_format=self.memory_format)
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
+        copy_from_main(self.distiller, self.objective)
         grids, image_size = self._check_first_batch()
         if store is not None:
             store.fit(self.targets, grids, image_size)
@@ -212,7 +224,9 @@ class DistillationTrainer(SupervisedTrainer):
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1
-        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        # processes draw different numbers (dropout); the first draws those of a run of one
+        mixed = [self.seed, epoch, *([own_rank()] if own_rank() else [])]
+        seed = int(np.random.SeedSequence(mixed).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
@@ -274,11 +288,20 @@ class DistillationTrainer(SupervisedTrainer):
         scored = self.objective(output["pred"], label, mapped, targets, self.targets.terms, weights)
         output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
         output["balance"] = scored.balance
+        self._join(output)
         self.fire_event(IterationEvents.LOSS_COMPLETED)
         self._backward(scored.total / self.accumulation_steps, step=last)
         self.lr_scheduler.step()
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def _join(self, output: dict[str, Any]) -> None:
+        """Make loss and terms those of the joined batch."""
+        if world_size() > 1:
+            names = list(output["terms"])
+            own = [output["loss"].float(), *(output["terms"][name].float() for name in names)]
+            output["loss"], *terms = mean_over_ranks(torch.stack(own)).unbind()
+            output["terms"] = dict(zip(names, terms, strict=True))
 
     def _targets(
         self,
@@ -306,6 +329,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if not step:
             return
+        # every process has run the same terms through the same modules: the same parameters have a gradient
+        average_in_place(p.grad for group in self.optimizer.param_groups for p in group["params"])
         if self.max_grad_norm is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 
 from ..engines.distiller import network_state
 from ..engines.trainer import DistillationTrainer
-from ..utils import save_state
+from ..utils import is_main_rank, save_state
 
 
 class TrainingCheckpoint:
@@ -44,7 +44,9 @@ class TrainingCheckpoint:
         self.best_epoch: int | None = None
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer, after every handler whose state belongs in the checkpoint."""
+        """Register with a trainer, after every handler whose state belongs in the checkpoint; the first process writes."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.stateful["checkpoint"] = self
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)

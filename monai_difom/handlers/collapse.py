@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..engines.trainer import DistillationTrainer
+from ..utils import is_main_rank
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ class CollapseMonitor:
         self.results: dict[str, dict[str, Any]] = {}
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer, before its checkpoint handler."""
+        """Register with a trainer, before its checkpoint handler; the first process of a run measures."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.stateful["collapse"] = self
         if engine.distils:

@@ -12,12 +12,16 @@ from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
+from ..utils import is_main_rank
 
 logger = logging.getLogger(__name__)
 
 
 class PhaseLog:
     """Averages terms and weights over each epoch.
+
+    When the epoch ends, the trainer's ``state.metrics`` hold them as ``terms/<term>`` and ``weights/<term>``, where handlers
+    that are attached later (MONAI's ``MLFlowHandler``, ``--tracking mlflow``) find them.
 
     Args:
         log_dir: folder for TensorBoard scalars; None for none.
@@ -37,7 +41,9 @@ class PhaseLog:
         self._begun = 0.0
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer; attach it after the validation handler."""
+        """Register with a trainer; attach it after the validation handler. The first process of a run logs."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.stateful["phase_log"] = self
         engine.add_event_handler(Events.EPOCH_STARTED, self._started)
@@ -87,6 +93,8 @@ class PhaseLog:
             "seconds": round(time.perf_counter() - self._begun, 3),
         }
         self.epochs.append(entry)
+        for group in ("terms", "weights"):
+            engine.state.metrics.update({f"{group}/{name}": value for name, value in entry[group].items()})
         shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())
         scores = " ".join(f"{name} {value:.4f}" for name, value in entry["validation"].items())
         logger.info(

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
 from ..losses import MISSING
-from ..utils import atomic_path
+from ..utils import atomic_path, is_main_rank
 
 
 def pca_colours(target: torch.Tensor, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,17 +51,23 @@ def paint_masks(masks: torch.Tensor) -> torch.Tensor:
     """Show masks as RGB: one structure in white, several in hues around the circle; overlaps mix.
 
     Args:
-        masks: ``(B, K, h, w)`` in [0, 1]; channels that are `MISSING` stay black.
+        masks: ``(B, K, *spatial)`` in [0, 1]; channels that are `MISSING` stay black.
 
     Returns:
-        ``(B, 3, h, w)`` in [0, 1].
+        ``(B, 3, *spatial)`` in [0, 1].
     """
     count = masks.shape[1]
     if count == 1:
-        return masks.expand(-1, 3, -1, -1)
+        return masks.expand(-1, 3, *[-1] * (masks.ndim - 2))
     colours = torch.tensor([hsv_to_rgb(n / count, 0.85, 1.0) for n in range(count)], device=masks.device)
     known = torch.where(masks == MISSING, torch.zeros_like(masks), masks).float()
-    return torch.einsum("bkhw,kc->bchw", known, colours) / known.sum(1, keepdim=True).clamp_min(1)
+    return torch.einsum("bk...,kc->bc...", known, colours) / known.sum(1, keepdim=True).clamp_min(1)
+
+
+def _middle(maps: torch.Tensor) -> torch.Tensor:
+    """RGB maps ``(B, 3, h, w)`` of maps ``(B, C, *spatial)``: a volume's middle slice, the first channel where it has not 3."""
+    flat = maps[..., maps.shape[-1] // 2] if maps.ndim == 5 else maps
+    return flat if flat.shape[1] == 3 else flat[:, :1].expand(-1, 3, -1, -1)
 
 
 def panel(
@@ -93,7 +99,8 @@ class PicturePanel:
     """At the end of every phase, draws validation images with label, prediction, and every live term's maps.
 
     One row an image: image, label, probability, then target and student map of each term in the target's PCA colours. The
-    sheet goes to ``<output_dir>/pictures/<epoch>_<phase>.png`` and to TensorBoard. 2D only.
+    sheet goes to ``<output_dir>/pictures/<epoch>_<phase>.png`` and to TensorBoard. Of a volume
+    the middle slice along its last axis is drawn.
 
     Args:
         loader: validation batches with ``image``, ``teacher_image`` and ``label``.
@@ -109,7 +116,9 @@ class PicturePanel:
         self.images = images
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer."""
+        """Register with a trainer; the first process of a run draws."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 
@@ -146,4 +155,5 @@ class PicturePanel:
             for name in terms:
                 columns += pca_colours(targets[name].float(), mapped[name].float())
                 titles += [f"{name}: teacher", f"{name}: student"]
+        columns = [_middle(column) for column in columns]
         return panel([[column[i] for column in columns] for i in range(len(clean))], titles)

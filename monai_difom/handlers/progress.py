@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..engines.trainer import DistillationTrainer
+from ..utils import is_main_rank
 
 
 class TrainingProgress:
@@ -36,7 +37,9 @@ class TrainingProgress:
         self._begun = 0.0
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer."""
+        """Register with a trainer; the first process of a run shows the bar."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.add_event_handler(Events.STARTED, self._started)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._asks)

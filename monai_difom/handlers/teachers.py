@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from ..engines.trainer import DistillationTrainer
 from ..metrics import linear_cka
 from ..networks.taps import read_taps
+from ..utils import is_main_rank
 
 logger = logging.getLogger(__name__)
 FIGURES = ("balance", "share", "gradient_cosine", "cka")
@@ -63,7 +64,9 @@ class TeacherDiagnostics:
         self._values: dict[str, dict[str, list[float]]] = {}
 
     def attach(self, engine: DistillationTrainer) -> None:
-        """Register with a trainer, before its checkpoint handler."""
+        """Register with a trainer, before its checkpoint handler; the first process of a run measures, on its own images."""
+        if not is_main_rank():
+            return
         self.trainer = engine
         engine.stateful["teachers"] = self
         if engine.distils:

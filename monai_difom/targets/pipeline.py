@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from ..networks.teachers import Teacher
-from ..utils import check_bands, resample, split_bands, unknown_name
+from ..utils import (
+    check_bands,
+    copy_from_main,
+    of_all_ranks,
+    resample,
+    share_of,
+    split_bands,
+    unknown_name,
+)
 from .fuse import PCAFusion, make_fusion
 from .standardize import PhiStandardizer, StreamingCovariance
 from .terms import DistillationTerm
@@ -134,10 +142,15 @@ class TargetPipeline(nn.Module):
                     raise ValueError(f"term {name!r} at tap {term.tap!r}: {error}") from error
 
     @torch.no_grad()
-    def fit(self, images: Iterable[torch.Tensor]) -> dict[str, Any]:
-        """Fit standardisers and fusion on RGB batches ``(B, 3, H, W)`` in [0, 1]; the iterable is read twice.
+    def fit(self, images: Iterable[torch.Tensor], shared: bool = True) -> dict[str, Any]:
+        """Fit standardisers and fusion on the teachers' images, batches in [0, 1]; the iterable is read twice.
 
-        Only the first `fit_images` images are used.
+        Only the first `fit_images` images are used. The processes of a run each bring a share of them, measure together and
+        have the same fit.
+
+        Args:
+            images: batches; in a run of several processes those of this one.
+            shared: measure together with the other processes, which all must call this; False fits alone.
 
         Returns:
             The report of `report`.
@@ -152,7 +165,8 @@ class TargetPipeline(nn.Module):
             )
         statistics = {source: StreamingCovariance(self.map_channels[source]) for source in self.sources}
         count = 0
-        for batch in self._first_images(images):
+        wanted = share_of(self.fit_images) if shared else self.fit_images
+        for batch in _first(images, wanted):
             count += batch.shape[0]
             if not self.sources:
                 break  # nothing to fit
@@ -161,28 +175,28 @@ class TargetPipeline(nn.Module):
                 statistics[source].update(maps[source])
         for source, standardizer in zip(self.sources, self.standardizers, strict=True):
             try:
+                if shared:
+                    statistics[source].join_ranks()
                 standardizer.fit(statistics[source])  # type: ignore[operator]
             except ValueError as error:
                 raise ValueError(f"{source}: {error}") from error
         if isinstance(self.fusion, PCAFusion):
             joint = StreamingCovariance(self.fusion.matrix.shape[1])
-            for batch in self._first_images(images):
+            for batch in _first(images, wanted):
                 maps = self.standardized(self.teacher_maps(batch))
                 # the grid of the finest map: nothing that a teacher shows is averaged away before the fit
                 sizes = (maps[source].shape[2:] for source in self.fuse_maps)
                 grid = max(sizes, key=lambda size: size.numel())
                 joint.update(self._stacked(maps, grid))
+            if shared:
+                joint.join_ranks()
             self.fusion.fit(joint)
+        if shared:
+            count = int(sum(of_all_ranks(torch.tensor(count))))
         self.fitted.fill_(count)
+        if shared:
+            copy_from_main(self)  # two machines may turn an eigenvector differently
         return self.report()
-
-    def _first_images(self, images: Iterable[torch.Tensor]) -> Iterable[torch.Tensor]:
-        left = self.fit_images
-        for batch in images:
-            yield batch[:left]
-            left -= min(left, batch.shape[0])
-            if left == 0:
-                return
 
     def report(self) -> dict[str, Any]:
         """Return what was fitted: images, variance of every raw map, variance that a PCA fusion explains."""
@@ -311,3 +325,12 @@ class TargetPipeline(nn.Module):
         for teacher in self.teachers.values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def _first(images: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+    """Yield batches up to so many images."""
+    for batch in images if count else ():
+        yield batch[:count]
+        count -= min(count, batch.shape[0])
+        if count == 0:
+            return

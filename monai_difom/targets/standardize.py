@@ -8,6 +8,8 @@ import torch
 from scipy.linalg import hadamard
 from torch import nn
 
+from ..utils import of_all_ranks
+
 STANDARDIZERS = ("phi_s", "channel", "none")
 
 
@@ -29,14 +31,28 @@ class StreamingCovariance:
     def update(self, maps: torch.Tensor) -> None:
         """Add maps ``(B, C, *spatial)``."""
         points = maps.detach().movedim(1, -1).reshape(-1, maps.shape[1]).cpu().double()
-        count = points.shape[0]
         mean = points.mean(0)
         centred = points - mean
+        self._add(points.shape[0], mean, centred.T @ centred)
+
+    def _add(self, count: int, mean: torch.Tensor, scatter: torch.Tensor) -> None:
         delta = mean - self.mean
         total = self.count + count
-        self.scatter += centred.T @ centred + torch.outer(delta, delta) * (self.count * count / total)
+        self.scatter += scatter + torch.outer(delta, delta) * (self.count * count / total)
         self.mean += delta * (count / total)
         self.count = total
+
+    def join_ranks(self) -> None:
+        """Take in what the other processes of the run have measured: all have the statistics of all afterwards."""
+        own = torch.cat([torch.tensor([self.count], dtype=torch.float64), self.mean, self.scatter.flatten()])
+        everyone = of_all_ranks(own)
+        if len(everyone) == 1:
+            return
+        size = self.mean.numel()
+        self.count, self.mean, self.scatter = 0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter)
+        for each in everyone:
+            if each[0] > 0:
+                self._add(int(each[0]), each[1 : 1 + size], each[1 + size :].view(size, size))
 
     @property
     def covariance(self) -> torch.Tensor:

@@ -106,3 +106,31 @@ def test_the_sampler_depends_on_seed_and_epoch_only():
         with pytest.raises(ValueError, match="is"):
             wrong()
     assert np.all(np.diff([index for _, index in EpochSampler(4, shuffle=False)]) == 1)
+
+
+@pytest.mark.parametrize("length", [4, 10, 11])
+@pytest.mark.parametrize(("world", "batch"), [(1, 2), (2, 1), (2, 2), (3, 1)])
+def test_processes_deal_out_the_batches_of_one(length: int, world: int, batch: int) -> None:
+    alone = [index for _, index in EpochSampler(length, seed=3)]
+    shares = [[i for _, i in EpochSampler(length, seed=3, rank=rank, world=world)] for rank in range(world)]
+    assert {len(share) for share in shares} == {length // world}
+    dealt = [index for share in shares for index in share]
+    assert len(set(dealt)) == len(dealt)
+    for number in range(length // (world * batch)):
+        joint = {index for share in shares for index in share[number * batch : (number + 1) * batch]}
+        assert joint == set(alone[number * batch * world : (number + 1) * batch * world])
+
+
+@pytest.mark.parametrize("length", [1, 5, 7])
+def test_padded_shares_hold_every_item_and_are_of_one_length(length: int) -> None:
+    samplers = [EpochSampler(length, rank=rank, world=3, pad=True) for rank in range(3)]
+    shares = [[index for _, index in sampler] for sampler in samplers]
+    assert {len(share) for share in shares} == {len(samplers[0])}
+    assert {index for share in shares for index in share} == set(range(length))
+
+
+def test_too_few_items_for_the_processes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"2 item\(s\) cannot be dealt out to 3 processes"):
+        EpochSampler(2, world=3)
+    with pytest.raises(ValueError, match=r"rank is 2; allowed is 0 to 1"):
+        EpochSampler(9, rank=2, world=2)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from monai.transforms import Compose
 
 from ... import __version__
 from ...engines import DistillationTrainer
-from ...utils import atomic_path
+from ...utils import atomic_path, main_rank_only
 from ..examples import save_examples
 from ..record import finish_record, measure_cost
 from ..runs import Run, RunError, read_run
@@ -132,12 +133,14 @@ def run_report(
     return 0
 
 
+@main_rank_only
 def conclude(
     trainer: DistillationTrainer,
     test_sets: Mapping[str, Sequence[Mapping[str, str]]],
     chain: Compose,
     output_dir: str | os.PathLike,
     report: bool = True,
+    **options: Any,
 ) -> None:
     """Close the record of a finished training and write its ``report.html``; never lose the run over it.
 
@@ -147,13 +150,15 @@ def conclude(
         chain: loading chain of the evaluation.
         output_dir: the run's folder.
         report: whether the cost is measured, and examples and page are written.
+        options: ``inferer`` of `save_examples`.
     """
     finish_record(trainer, output_dir)
     if not report:
         return
     try:
         measure_cost(trainer, output_dir)
-        save_examples(trainer.distiller.student, test_sets, chain, output_dir, trainer.state.device)
+        student, device = trainer.distiller.student, trainer.state.device
+        save_examples(student, test_sets, chain, output_dir, device, **options)
         logger.info("Report: %s", write_report([output_dir], Path(output_dir) / "report.html"))
     # whatever goes wrong with the page, the training is done and its files are written
     except Exception as error:

@@ -78,7 +78,7 @@ def check_network_input(network: nn.Module, image_size: int | Sequence[int]) -> 
 
     Args:
         network: student; one without a ``divisor`` takes any size as far as is known here.
-        image_size: side, or ``(height, width)``.
+        image_size: side, or one a dimension.
     """
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     check_input_size(sides, int(getattr(network, "divisor", 1)), type(network).__name__)

@@ -3,6 +3,9 @@
 Every teacher takes the same thing, an RGB batch in [0, 1], and does its own resize and normalisation as
 tensors on the device. No crop and no padding: each map covers the field of view of the input, so that maps of
 different teachers and of the student lie on top of each other.
+
+A teacher of volumes declares ``spatial_dims`` 3 and its ``channels``; it takes ``(B, channels, D, H, W)`` in [0, 1], and all else
+is the same. Whatever brings grey levels to [0, 1] (the window of a CT) belongs to the loading chain, which the student needs too.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...utils import unknown_name
+from ...utils import resample, unknown_name
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -28,18 +31,19 @@ class InputContract:
     """What a teacher's network wants to see.
 
     Args:
-        size: ``(height, width)`` that the input is resized to, or None to keep the size of the input.
+        size: ``(height, width)``, of volumes ``(depth, height, width)``, that the input is resized to, or None to keep the size
+            of the input.
         mean: per-channel mean, subtracted after the image is in [0, 1].
         std: per-channel standard deviation, divided by.
         multiple_of: when ``size`` is None, sides are resized to the nearest multiple of this (patch size), at
             least one.
-        interpolation: ``"bilinear"`` or ``"bicubic"``; always antialiased.
+        interpolation: ``"bilinear"`` or ``"bicubic"``; always antialiased. Volumes are resampled by `resample` alone.
         colour: ``"rgb"``, or ``"grey"``: the luma of ITU-R 601 (PIL's mode L), on all three channels.
         span: ``"unit"``: the image stays in [0, 1]; ``"min_max"``: each resized image is stretched from its own lowest
             to its own highest value, over all channels, as MedSAM was trained.
     """
 
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     multiple_of: int = 1
@@ -57,22 +61,24 @@ class InputContract:
                 raise ValueError(unknown_name(f"{name} of an input contract", value, allowed))
 
 
-def fixed_size(size: int | Sequence[int] | None, multiple_of: int) -> tuple[int, int] | None:
-    """Return ``(height, width)`` of a fixed input size given as one side or as two; None stays None.
+def fixed_size(
+    size: int | Sequence[int] | None, multiple_of: int, spatial_dims: int = 2
+) -> tuple[int, ...] | None:
+    """Return one side a dimension of a fixed input size given as one side or as all; None stays None.
 
     Raises:
         ValueError: a side is no positive multiple of ``multiple_of``, so that maps would not cover the image.
     """
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or any(side <= 0 or side % multiple_of for side in sides):
+    sides = (size,) * spatial_dims if isinstance(size, int) else tuple(size)
+    if len(sides) != spatial_dims or any(side <= 0 or side % multiple_of for side in sides):
         near = [max(1, round(side / multiple_of)) * multiple_of for side in sides]
         raise ValueError(
-            f"input_size is {size!r}; allowed are one side or (height, width), multiples of {multiple_of}, "
+            f"input_size is {size!r}; allowed are one side or {spatial_dims} of them, multiples of {multiple_of}, "
             f"or None. Nearest: {near[0] if isinstance(size, int) else near}."
         )
-    return int(sides[0]), int(sides[1])
+    return tuple(int(side) for side in sides)
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,18 @@ class Teacher(nn.Module):
         contract: the input that the network wants.
         licence: licence of the weights, as their publisher states it.
         source: where the weights came from: hub name, file name or folder name.
+        spatial_dims: 2 for images, 3 for volumes.
+        channels: channels of the image; 3 (RGB) for every teacher of images.
     """
 
     def __init__(
-        self, maps: Mapping[str, TeacherMap], contract: InputContract, licence: str, source: str
+        self,
+        maps: Mapping[str, TeacherMap],
+        contract: InputContract,
+        licence: str,
+        source: str,
+        spatial_dims: int = 2,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         if not maps:
@@ -105,6 +119,7 @@ class Teacher(nn.Module):
         self.contract = contract
         self.licence = licence
         self.source = source
+        self.spatial_dims, self.channels = int(spatial_dims), int(channels)
 
     @abstractmethod
     def extract(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -130,49 +145,55 @@ class Teacher(nn.Module):
         state_dict.update(nn.Module.state_dict(self, prefix=prefix))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+    def input_size(self, image_size: Sequence[int]) -> tuple[int, ...]:
         """Return the size that an image of ``image_size`` is resized to before the network sees it."""
         if self.contract.size is not None:
             return self.contract.size
         step = self.contract.multiple_of
-        height, width = (max(step, round(side / step) * step) for side in image_size)
-        return height, width
+        return tuple(max(step, round(side / step) * step) for side in image_size)
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Resize and normalise an RGB batch ``(B, 3, H, W)`` in [0, 1] as the network's contract says."""
-        size = self.input_size((image.shape[-2], image.shape[-1]))
-        if tuple(image.shape[-2:]) != size:
+        """Resize and normalise an RGB batch ``(B, 3, H, W)`` in [0, 1] as the network's contract says; volumes likewise."""
+        size = self.input_size(image.shape[2:])
+        if self.spatial_dims == 3:
+            image = resample(image, size)
+        elif tuple(image.shape[2:]) != size:
             mode = self.contract.interpolation
             image = F.interpolate(image, size=size, mode=mode, align_corners=False, antialias=True)
             image = image.clamp(0, 1)  # bicubic overshoots
         if self.contract.colour == "grey":
             image = (image * image.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True).expand_as(image)
         if self.contract.span == "min_max":
-            low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+            axes = tuple(range(1, image.ndim))
+            low, high = image.amin(axes, keepdim=True), image.amax(axes, keepdim=True)
             image = (image - low) / (high - low).clamp_min(1e-8)
-        mean = image.new_tensor(self.contract.mean).view(1, -1, 1, 1)
-        std = image.new_tensor(self.contract.std).view(1, -1, 1, 1)
+        shape = (1, -1, *[1] * self.spatial_dims)
+        mean = image.new_tensor(self.contract.mean).view(shape)
+        std = image.new_tensor(self.contract.std).view(shape)
         return (image - mean) / std
 
     @torch.no_grad()
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return name -> ``(B, C, h, w)`` for an RGB batch ``(B, 3, H, W)`` in [0, 1].
+        """Return name -> ``(B, C, h, w)`` for an RGB batch ``(B, 3, H, W)`` in [0, 1]; volumes likewise.
 
         Raises:
-            ValueError: the input is no RGB batch in [0, 1].
+            ValueError: the input is no batch of the teacher's channels and dimensions in [0, 1].
             RuntimeError: a map is missing, has the wrong batch, channels or grid, or holds NaN or infinity; the
                 teacher is named.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        right = image.ndim == 2 + self.spatial_dims and image.shape[1] == self.channels
+        if not right or not image.is_floating_point():
+            takes = (
+                "RGB batch (B, 3, H, W)" if self.spatial_dims == 2 else f"batch (B, {self.channels}, D, H, W)"
+            )
             raise ValueError(
-                f"{self.describe()} takes a float RGB batch (B, 3, H, W) in [0, 1]; got {image.dtype} "
-                f"{tuple(image.shape)}."
+                f"{self.describe()} takes a float {takes} in [0, 1]; got {image.dtype} {tuple(image.shape)}."
             )
         low, high = image.aminmax()
         if low < -1e-4 or high > 1 + 1e-4:
             raise ValueError(
-                f"{self.describe()} takes RGB in [0, 1]; got values from {float(low):.3g} to "
-                f"{float(high):.3g}. Give the image before the student's normalisation."
+                f"{self.describe()} takes {'RGB' if self.spatial_dims == 2 else 'volumes'} in [0, 1]; got values "
+                f"from {float(low):.3g} to {float(high):.3g}. Give the image before the student's normalisation."
             )
         prepared = self.prepare(image)
         found = self.extract(prepared)
@@ -181,7 +202,7 @@ class Teacher(nn.Module):
                 raise RuntimeError(
                     f"{self.describe()} gave no map {name!r}; it gave {', '.join(sorted(found)) or 'none'}."
                 )
-            if found[name].ndim != 4 or found[name].shape[1] != spec.channels:
+            if found[name].ndim != image.ndim or found[name].shape[1] != spec.channels:
                 raise RuntimeError(
                     f"{self.describe()}: map {name!r} has shape {tuple(found[name].shape)}, declared are "
                     f"{spec.channels} channels."

@@ -36,6 +36,8 @@ class NetworkTeacher(Teacher):
         interpolation: resize filter, ``"bilinear"`` or ``"bicubic"``.
         licence: licence of the weights.
         source: where the weights came from; None takes the weight file or the network's class.
+        spatial_dims: 2; or 3 for a network of volumes, which takes ``(B, in_channels, D, H, W)`` in [0, 1].
+        in_channels: channels of the image, as many as means; other than 3 for volumes only.
 
     Raises:
         ValueError: a tap names no module or no map, the weights do not fit, or a size is not allowed.
@@ -61,18 +63,27 @@ class NetworkTeacher(Teacher):
         interpolation: str = "bilinear",
         licence: str = _SEE_SOURCE,
         source: str | None = None,
+        spatial_dims: int = 2,
+        in_channels: int = 3,
     ) -> None:
+        if spatial_dims not in (2, 3) or (spatial_dims == 2 and in_channels != 3) or len(mean) != in_channels:
+            raise ValueError(
+                f"spatial_dims is {spatial_dims}, in_channels {in_channels}, with {len(mean)} means; allowed are images of 3 "
+                "channels (spatial_dims: 2), and volumes of any (spatial_dims: 3), with one mean a channel."
+            )
         if weights is not None:
             state = read_weights(weights, "`weights` takes the state dict of exactly this network.")
             fill_network(network, state, weights, "Save it with torch.save(network.state_dict(), path).")
-        size = fixed_size(input_size, multiple_of)
-        found = _find_taps(network, taps, size or _probe_size(multiple_of))
+        size = fixed_size(input_size, multiple_of, spatial_dims)
+        found = _find_taps(network, taps, in_channels, size or _probe_size(multiple_of, spatial_dims))
         source = source or (os.fspath(weights) if weights is not None else type(network).__name__)
         super().__init__(
             {name: TeacherMap(tap.channels, tap.stride) for name, tap in found.items()},
             InputContract(size, tuple(mean), tuple(std), multiple_of, interpolation),
             licence,
             source,
+            spatial_dims,
+            in_channels,
         )
         self.taps = found
         self.network = network
@@ -233,20 +244,22 @@ def bundle_teacher(
     return NetworkTeacher(network, taps, mean=mean, std=std, weights=path, **arguments)
 
 
-def _probe_size(multiple_of: int) -> tuple[int, int]:
-    """Return a small square that a network with this largest stride takes."""
-    side = multiple_of * max(2, -(-_PROBE_SIDE // multiple_of))
-    return side, side
+def _probe_size(multiple_of: int, spatial_dims: int) -> tuple[int, ...]:
+    """Return a small square or cube that a network with this largest stride takes."""
+    side = multiple_of * max(2, -(-(_PROBE_SIDE if spatial_dims == 2 else 32) // multiple_of))
+    return (side,) * spatial_dims
 
 
-def _find_taps(network: nn.Module, taps: Mapping[str, str | Tap], size: tuple[int, int]) -> dict[str, Tap]:
+def _find_taps(
+    network: nn.Module, taps: Mapping[str, str | Tap], channels: int, size: tuple[int, ...]
+) -> dict[str, Tap]:
     """Return a declared tap for every name, running the network once where only a path is given."""
     paths = {name: tap for name, tap in taps.items() if isinstance(tap, str)}
     probed: dict[str, Tap] = {}
     if paths:
         weight = next(network.parameters(), torch.zeros(1))
         probed = probe_taps(
-            network, paths, torch.zeros(1, 3, *size, device=weight.device, dtype=weight.dtype)
+            network, paths, torch.zeros(1, channels, *size, device=weight.device, dtype=weight.dtype)
         )
     return {name: tap if isinstance(tap, Tap) else probed[name] for name, tap in taps.items()}
 
