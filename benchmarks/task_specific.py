@@ -1,17 +1,16 @@
 """The arms that task-specific distillation is compared with, on real images with few labels, by the bundle's own commands.
 
-Every run is one `python -m monai.bundle run training` of bundles/task_specific_kd with the overlay of its arm: same first student, same
-labelled images, same fine-tuning; what is done before that differs. MAE and MoCo v3 see as many transfer images as the
-distillations. A run that was interrupted goes on, a finished one is not repeated; table.md is written after each.
+Every run is one `python -m monai.bundle run training` of bundles/task_specific_kd with the overlay of its arm: same first
+student, same labelled images, same fine-tuning; what is done before that differs. MAE and MoCo v3 see as many transfer
+images as the distillations. A run that was interrupted goes on, a finished one is not repeated; table.md is written after each.
 
-    python benchmarks/task_specific.py --name kvasir --kvasir --dataset_dir DATA/polyp --teacher_weights FILE \
-      --transfer_dir DATA/polyp/TrainDataset/image --labels 20 60 --seeds 0 1
+    python benchmarks/task_specific.py --name kvasir --kvasir --dataset_dir DATA/polyp --teacher_weights FILE --labels 20 60
     python benchmarks/task_specific.py --name drive --overlay configs/data/drive.yaml --dataset_dir DATA/DRIVE \
-      --teacher_weights FILE --labels 4 8 --seeds 0 1
+      --teacher_weights FILE --labels 4 8
 
-`--kvasir` takes Kvasir's images alone out of PraNet's folders. Without `--transfer_dir` the transfer set are the labelled images,
-strongly augmented. The arm `imagenet` is run where `--imagenet_weights` is a local file of the student's encoder. The last line is one
-JSON object.
+`--kvasir` takes Kvasir's images alone out of PraNet's folders; its training images without their masks are the transfer set.
+Otherwise `--transfer_dir` names one; without it the labelled images are strongly augmented. The arm `imagenet` is run where
+`--imagenet_weights` is a local file of the student's encoder. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -214,6 +213,7 @@ def main() -> None:
     place = options.runs.resolve() / options.name
     if options.kvasir:
         dataset = link_kvasir(dataset, place / "data")
+        options.transfer_dir = options.transfer_dir or dataset / "TrainDataset" / "image"
     rows: Scores = {}
     for labels in options.labels:
         for seed in options.seeds:
