@@ -91,6 +91,8 @@ def command(
         given |= {"transfer": "folder", "transfer_dir": options.transfer_dir.resolve()}
     if TEACHER in ARMS[arm]:
         given["teacher_weights"] = options.teacher_weights.resolve()
+        if options.teacher_size:
+            given["teacher_size"] = options.teacher_size
     if arm == "imagenet":
         given["imagenet_weights"] = options.imagenet_weights.resolve()
     words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
@@ -193,9 +195,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS))
     parser.add_argument("--image_size", type=int, default=96)
+    parser.add_argument(
+        "--teacher_size", type=int, help="of the U-Net teacher; twice the student's by default"
+    )
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument(
-        "--epochs", type=int, nargs=3, default=[60, 8, 60], metavar=("ADAPT", "DISTIL", "FINETUNE")
+        "--epochs", type=int, nargs=3, default=[40, 4, 60], metavar=("ADAPT", "DISTIL", "FINETUNE")
     )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "task_specific")
     options = parser.parse_args()

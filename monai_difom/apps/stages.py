@@ -172,18 +172,21 @@ def check_transfer_set(
     Raises:
         ValueError: see `monai_difom.data.check_transfer`.
     """
-    lists = [
-        sorted({os.fspath(item["image"]) for item in part})
-        for part in (items, [item for part in test.values() for item in part], train)
-    ]
-    if not lists[1]:
+    tests = [item for part in test.values() for item in part]
+    transfer, references, labelled = (
+        sorted({os.fspath(item["image"]) for item in part}) for part in (items, tests, train)
+    )
+    if not references:
         logger.warning("There are no test images to compare the transfer set with.")
         return
-    seen = [[[path, os.path.getsize(path), os.path.getmtime(path)] for path in part] for part in lists]
+    seen = [
+        [[path, os.path.getsize(path), os.path.getmtime(path)] for path in part]
+        for part in (transfer, references, labelled)
+    ]
     file = Path(folder) / "compared.json"
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == seen:
         return
-    report = check_transfer(*lists, output_dir=folder, progress=progress)
+    report = check_transfer(transfer, references, labelled, folder, progress)
     logger.info("Distance of the transfer set to the nearest test image: %s", report["to_test"])
     write_json(file, seen)
 

@@ -215,13 +215,13 @@ class DistillationTrainer(SupervisedTrainer):
         first = logits if isinstance(logits, torch.Tensor) else logits[0]
         try:
             self.objective.segmentation(logits, label.to(first.device))
-        except Exception as error:
+        except Exception:
             if first.shape[1] == label.shape[1]:
                 raise
             raise ValueError(
                 f"the network gives {first.shape[1]} classes ({type(self.network).__name__}), but the masks have "
                 f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
-            ) from error
+            ) from None  # the loss says the same in its own words
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1
