@@ -10,6 +10,16 @@ from .record import finish_record, start_record
 from .report import conclude, write_report
 from .running import running_settings
 from .score_files import score_table, write_scores
+from .stages import (
+    check_transfer_set,
+    join_stages,
+    keep_best,
+    last_checkpoint,
+    run_ids,
+    run_stage,
+    start_encoder,
+    start_student,
+)
 from .summary import summarize
 from .synthesize import generate_images, synthesize, train_diffusion
 from .trained_bundle import check_bundle, write_trained_bundle
@@ -20,6 +30,7 @@ __all__ = [
     "check_bundle",
     "check_images",
     "check_overrides",
+    "check_transfer_set",
     "conclude",
     "describe_run",
     "evaluate_bundle",
@@ -29,11 +40,18 @@ __all__ = [
     "export_encoder",
     "finish_record",
     "generate_images",
+    "join_stages",
+    "keep_best",
+    "last_checkpoint",
     "predict_probability",
     "pretrain_encoder",
+    "run_ids",
+    "run_stage",
     "running_settings",
     "score_table",
+    "start_encoder",
     "start_record",
+    "start_student",
     "summarize",
     "synthesize",
     "train_diffusion",

@@ -31,7 +31,7 @@ def running_settings(*ids: str) -> dict[str, Any]:
 
         run: ["$write_something(monai_difom.apps.running_settings('network_def'))"]
     """
-    parser = _running_parser()
+    parser = running_parser()
     if parser is None:
         raise RuntimeError(
             "running_settings is for `$` expressions of a configuration; no configuration is being run."
@@ -41,13 +41,13 @@ def running_settings(*ids: str) -> dict[str, Any]:
 
 def running_config() -> dict[str, Any] | None:
     """Return the raw configuration whose expression is being evaluated, overlays and command line included; None outside one."""
-    parser = _running_parser()
+    parser = running_parser()
     if parser is None:
         return None
     return {key: value for key, value in deepcopy(parser.get()).items() if key != "_meta_"}
 
 
-def _running_parser() -> ConfigParser | None:
+def running_parser() -> ConfigParser | None:
     """Return the parser among the callers: alike under ``monai.bundle run`` and in a `ConfigWorkflow`."""
     frame = inspect.currentframe()
     while frame is not None:

@@ -25,6 +25,7 @@ from .synthetic_fluoroscopy import STRUCTURES, make_fluoroscopy, swallow_frame
 from .transfer import (
     image_chain,
     strong_augmentation,
+    transfer_items,
     transfer_of_labelled,
     unlabelled_images,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "train_validation",
     "training_augmentation",
     "training_pairs",
+    "transfer_items",
     "transfer_of_labelled",
     "unlabelled_images",
     "volume_sets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -139,8 +139,12 @@ class ViewDataset(Dataset):
                 "be repeated "
                 "for ever. Move them to augment."
             )
+        # an item that stands in the list many times, each time to be augmented anew, is loaded once
+        first: dict[Hashable, int] = {}
+        self._place = [first.setdefault(_identity(item), len(first)) for item in self.data]
+        different = [self.data[self._place.index(number)] for number in range(len(first))]
         self._loaded = _NamedCache(
-            self.data, self.transform, cache_rate=cache_rate, num_workers=1, progress=progress
+            different, self.transform, cache_rate=cache_rate, num_workers=1, progress=progress
         )
         self.features = features
         self.keys: list[str] = []
@@ -163,7 +167,7 @@ class ViewDataset(Dataset):
             raise IndexError(f"index {index} is outside the data set of {len(self)} items.")
         index %= len(self)
         # MONAI copies a cached item only ahead of a random transform in the same chain; here there is none
-        item = deepcopy(self._loaded[index])
+        item = deepcopy(self._loaded[self._place[index]])
         if self.augment is not None:
             self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
             try:
@@ -190,7 +194,7 @@ class ViewDataset(Dataset):
 
     def teacher_images(self, index: int, views: Sequence[int]) -> list[torch.Tensor]:
         """Return what the teachers see of an item in each view, ``(3, H, W)`` in [0, 1], and load it once."""
-        item = self._loaded[index]
+        item = self._loaded[self._place[index]]
         return [teacher_chain(self.augment, view)(deepcopy(item))["teacher_image"] for view in views]
 
     def check_features(self) -> None:
@@ -224,6 +228,12 @@ class _NamedCache(CacheDataset):
 
 def _compose(transform: Callable | Sequence[Callable]) -> Compose:
     return transform if isinstance(transform, Compose) else Compose(transform)
+
+
+def _identity(item: Mapping[str, Any]) -> Hashable:
+    """What two items share that load the same; an item that holds more than texts and numbers is alone."""
+    plain = all(isinstance(value, (str, int)) for value in item.values())
+    return tuple(sorted(item.items())) if plain else id(item)
 
 
 def _derived_seed(*parts: int) -> int:

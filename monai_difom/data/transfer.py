@@ -32,7 +32,10 @@ from ..transforms import (
     SplitTeacherd,
     to_rgb,
 )
+from ..utils import unknown_name
 from .datalists import IMAGE_SUFFIXES
+
+TRANSFER_KINDS = ("folder", "augmentation", "diffusion")
 
 
 def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict[str, str]]:
@@ -78,6 +81,41 @@ def transfer_of_labelled(items: Sequence[Mapping[str, Any]], count: int) -> list
         raise ValueError(f"a transfer set of {count} images out of {len(items)}: both must be at least 1.")
     plain = [{key: value for key, value in item.items() if key != "label"} for item in items]
     return [dict(plain[i % len(plain)]) for i in range(count)]
+
+
+def transfer_items(
+    kind: str,
+    labelled: Sequence[Mapping[str, Any]],
+    folder: str | Path | None = None,
+    count: int = 1000,
+) -> list[dict[str, Any]]:
+    """Return a transfer set by the name of its kind.
+
+    Args:
+        kind: ``"folder"`` (images that are there), ``"augmentation"`` (the labelled images, to be strongly augmented), or
+            ``"diffusion"`` (images that the run id ``synthesize`` drew into the folder).
+        labelled: labelled training items.
+        folder: folder of images; not for ``"augmentation"``.
+        count: number of images; of a folder the first ``count``, or all where it holds fewer.
+
+    Raises:
+        ValueError: an unknown kind, no folder, or fewer drawn images than asked for.
+        FileNotFoundError: there is no such folder.
+    """
+    if kind not in TRANSFER_KINDS:
+        raise ValueError(unknown_name("transfer", kind, TRANSFER_KINDS))
+    if kind == "augmentation":
+        return transfer_of_labelled(labelled, count)
+    if not folder:
+        raise ValueError(f"transfer is {kind!r}, but no folder is named: give transfer_dir.")
+    if kind == "diffusion" and not Path(folder).is_dir():
+        raise FileNotFoundError(f"no drawn images at {folder}: run the id synthesize first.")
+    items = unlabelled_images(folder, count)
+    if kind == "diffusion" and len(items) < count:
+        raise ValueError(
+            f"{folder} holds {len(items)} of {count} images: run the id synthesize to its end, or lower transfer_count."
+        )
+    return items
 
 
 def load_pictures(paths: Sequence[str | os.PathLike], side: int) -> torch.Tensor:

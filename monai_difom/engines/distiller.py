@@ -8,6 +8,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
+from ..networks.lora import adapter_state
 from ..networks.taps import Tap, get_module, probe_taps, read_taps
 from ..targets import TargetPipeline
 from ..utils import unknown_name
@@ -38,7 +39,12 @@ def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int)
 
 
 def network_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the state dict of the plain student: without what is used in training only (side latents)."""
+    """Return what a trained network is kept as: its state dict without what is used in training only (side latents).
+
+    Of a network with adapters that are the adapters and what was trained in full; its base is where it came from.
+    """
+    if getattr(network, "lora_settings", None) is not None:
+        return adapter_state(network)
     dropped = tuple(getattr(network, "training_only", ()))
     return {
         key: value for key, value in network.state_dict().items() if not (dropped and key.startswith(dropped))

@@ -215,12 +215,27 @@ class DistillationTrainer(SupervisedTrainer):
                 "phase no segmentation weight, or train it on labelled images."
             )
         image = batch["image"][:1]
-        _, mapped = self.inferer(self._laid_out(image), self.distiller)
+        logits, mapped = self.inferer(self._laid_out(image), self.distiller)
+        if wants:
+            self._check_classes(logits, batch["label"][:1])
         used = [
             term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)
         ]
         self.targets.check_grids({term: mapped[term].shape[2:] for term in used})
         return {term: value.shape[2:] for term, value in mapped.items()}, image.shape[2:]
+
+    def _check_classes(self, logits: Any, label: torch.Tensor) -> None:
+        """Refuse a network with another number of classes than the masks have, where the mask loss cannot take both."""
+        first = logits if isinstance(logits, torch.Tensor) else logits[0]
+        try:
+            self.objective.segmentation(logits, label.to(first.device))
+        except Exception:
+            if first.shape[1] == label.shape[1]:
+                raise
+            raise ValueError(
+                f"the network gives {first.shape[1]} classes ({type(self.network).__name__}), but the masks have "
+                f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
+            ) from None  # the loss says the same in its own words
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1

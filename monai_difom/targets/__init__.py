@@ -3,7 +3,7 @@
 from .fuse import ConcatFusion, LearnedFusion, PCAFusion, make_fusion
 from .pipeline import TargetPipeline
 from .standardize import PhiStandardizer, StreamingCovariance, equal_diagonal_rotation
-from .terms import DistillationTerm, LogitTerm
+from .terms import DistillationTerm, LogitTerm, layer_terms
 
 __all__ = [
     "ConcatFusion",
@@ -15,5 +15,6 @@ __all__ = [
     "StreamingCovariance",
     "TargetPipeline",
     "equal_diagonal_rotation",
+    "layer_terms",
     "make_fusion",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -78,3 +78,28 @@ class LogitTerm(DistillationTerm):
     head: str = "identity"
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(default_factory=LogitDistillationLoss)
     raw: bool = True
+
+
+def layer_terms(
+    layers: Mapping[str, str], teacher: str = "task", distance: str = "mse", head: str = "linear"
+) -> list[DistillationTerm]:
+    """Return one term a hidden layer: the teacher's map, standardised, against the student's tap through a head of its own.
+
+    Args:
+        layers: map of the teacher -> tap of the student, such as ``{"layer2": "layer6", "layer4": "layer12"}``. A term is
+            named after the teacher's map.
+        teacher: name of the teacher.
+        distance: see `FeatureDistillationLoss`.
+        head: see `DistillationTerm`.
+
+    Raises:
+        ValueError: no layers, or no such distance.
+    """
+    if not layers:
+        raise ValueError("no hidden layers to match: give a map of teacher layer -> student tap.")
+    return [
+        DistillationTerm(
+            name, tap=tap, source=f"{teacher}/{name}", head=head, loss=FeatureDistillationLoss(distance)
+        )
+        for name, tap in layers.items()
+    ]

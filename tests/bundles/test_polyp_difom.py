@@ -8,8 +8,8 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import timm
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -28,11 +28,12 @@ from monai_difom.apps.features_command import run_features
 from monai_difom.data import evaluation_chain, make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
+from tests.bundles.commands import ROOT, bundle_workflow, call, command
 
-ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "bundles" / "polyp_difom"
 CONFIGS = BUNDLE / "configs"
 FEATURES = [4, 6, 8, 8, 8]
+workflow = partial(bundle_workflow, CONFIGS)
 TRAIN = [str(CONFIGS / "train.yaml"), str(ROOT / "configs" / "teachers" / "imagenet_local.yaml")]
 
 
@@ -67,35 +68,6 @@ def options(data: Path, teacher: Path, out: Path, **more: Any) -> dict[str, Any]
         "network_def#features": FEATURES,
         **more,
     }
-
-
-def workflow(files: list[str], **override: Any) -> ConfigWorkflow:
-    return ConfigWorkflow(
-        files,
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        workflow_type=override.pop("workflow_type", "train"),
-        run_id=override.pop("run_id", "run"),
-        **override,
-    )
-
-
-def command(run_id: str, files: list[str], **override: Any) -> list[str]:
-    words = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    for key, value in override.items():
-        words += [f"--{key}", str(value)]
-    return words
-
-
-def call(words: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        words,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 @pytest.fixture(scope="session")

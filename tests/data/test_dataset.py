@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandFlipd
+from monai.transforms import Compose, RandFlipd, Transform
 from torch.utils.data import DataLoader
 
 from monai_difom.data import EpochSampler, ViewDataset, loading_chain, make_polyps, training_pairs
@@ -67,6 +67,21 @@ def test_a_changed_item_leaves_the_cache_alone(items):
     before = data[0]["image"].clone()
     data[0]["image"].zero_()
     assert torch.equal(data[0]["image"], before)
+
+
+def test_an_item_that_stands_in_the_list_often_is_loaded_once_and_augmented_each_time(items):
+    calls = []
+
+    class Counted(Transform):
+        def __call__(self, item):
+            calls.append(item["image"])
+            return item
+
+    chain = Compose([Counted(), *loading_chain(32).transforms])
+    data = ViewDataset([items[0], items[1], dict(items[0])], chain, augment(), progress=False)
+    assert calls == [items[0]["image"], items[1]["image"]]
+    assert len(data) == 3
+    assert not torch.equal(data[0]["image"], data[2]["image"])
 
 
 @pytest.mark.parametrize("cache_rate", [0.0, 1.0])

@@ -13,6 +13,7 @@ from monai_difom.data import (
     strong_augmentation,
     training_augmentation,
     training_pairs,
+    transfer_items,
     transfer_of_labelled,
     unlabelled_images,
 )
@@ -76,3 +77,19 @@ def test_pictures_are_squashed_to_a_square(data: Path) -> None:
     assert found.dtype == torch.uint8
     with pytest.raises(ValueError, match="no images"):
         load_pictures([], 8)
+
+
+def test_a_transfer_set_is_had_by_the_name_of_its_kind(data: Path, tmp_path: Path) -> None:
+    labelled = training_pairs(data)
+    folder = data / "TrainDataset" / "image"
+    assert [len(transfer_items(kind, labelled, folder, 5)) for kind in ("augmentation", "folder")] == [5, 5]
+    assert transfer_items("diffusion", labelled, folder, 5) == transfer_items("folder", labelled, folder, 5)
+    assert len(transfer_items("folder", labelled, folder, 1000)) == len(labelled)
+    with pytest.raises(ValueError, match="holds 12 of 1000 images: run the id synthesize to its end"):
+        transfer_items("diffusion", labelled, folder, 1000)
+    with pytest.raises(FileNotFoundError, match="run the id synthesize first"):
+        transfer_items("diffusion", labelled, tmp_path / "absent")
+    with pytest.raises(ValueError, match="give transfer_dir"):
+        transfer_items("folder", labelled)
+    with pytest.raises(ValueError, match="unknown transfer 'folde'"):
+        transfer_items("folde", labelled)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from monai_difom.engines import Distiller, Phase, Plan
+from monai_difom.engines import Distiller, Phase, Plan, network_state
 from monai_difom.handlers import CollapseMonitor
 from monai_difom.losses import LogitDistillationLoss
-from monai_difom.networks.lora import add_lora, base_digest
+from monai_difom.networks.lora import adapter_state, add_lora, base_digest
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.networks.teachers import SegmentingTeacher
 from monai_difom.targets import DistillationTerm, LogitTerm, TargetPipeline
@@ -60,6 +60,8 @@ def test_a_student_with_adapters_trains_on_masks_and_its_base_stays_bit_for_bit(
     trainer.run()
     assert base_digest(student) == before
     assert all(not torch.equal(student.state_dict()[key], value) for key, value in adapters.items())
+    # what is kept of the best epoch is what was trained, megabytes where the network has gigabytes
+    assert network_state(student).keys() == adapter_state(student).keys()
 
 
 def test_layers_and_predictions_are_distilled_without_masks(data: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from monai_difom.losses import FeatureDistillationLoss
-from monai_difom.targets import DistillationTerm
+from monai_difom.targets import DistillationTerm, layer_terms
 
 
 def test_a_term_compares_the_fused_map_by_mse_unless_told_otherwise() -> None:
@@ -25,3 +25,12 @@ def test_a_band_is_low_or_high_or_none() -> None:
     band: Any = "middle"
     with pytest.raises(ValueError, match="term 'a': band is 'middle'; allowed are null, 'low' and 'high'"):
         DistillationTerm("a", tap="bottleneck", band=band)
+
+
+def test_layers_become_one_term_each_named_after_the_teachers_map() -> None:
+    first, second = layer_terms({"layer2": "layer6", "layer4": "layer12"}, "sam", distance="cosine")
+    assert (first.name, first.tap, first.source, first.head) == ("layer2", "layer6", "sam/layer2", "linear")
+    assert (second.name, second.tap, second.source) == ("layer4", "layer12", "sam/layer4")
+    assert first.loss is not second.loss
+    with pytest.raises(ValueError, match="no hidden layers to match"):
+        layer_terms({})
