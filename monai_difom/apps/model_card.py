@@ -150,10 +150,11 @@ def _network_section(metadata: Mapping[str, Any]) -> str:
     mean, std, (height, width) = facts["mean"], facts["std"], facts["size"]
     names = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     listed = ", ".join(f"{i} {name}" for i, name in names.items())
+    channels = "RGB" if len(mean) == 3 else "Grey"
     lines = [
         "Input and output",
         "",
-        f"Input: `(B, {len(mean)}, {height}, {width})`, float32. {'RGB' if len(mean) == 3 else 'Grey'}, upright, squashed to that size",
+        f"Input: `(B, {len(mean)}, {height}, {width})`, float32. {channels}, upright, squashed to that size",
         f"with an antialiased filter, divided by 255, minus {mean}, divided by {std}.",
         "",
         f"Output: logits of the same size. Channels: {listed}. Probabilities are their {facts['activation']}, brought to",

@@ -220,7 +220,7 @@ def _save_volume(file: Path, slices: list[np.ndarray], source: Source) -> None:
 
 @contextmanager
 def _beside(file: Path) -> Iterator[Path]:
-    """Yield a name beside a file, with its ending, by which libraries choose the format; what is written there takes its place."""
+    """Yield a name beside a file, with its ending, which says the format to libraries; what is written there takes its place."""
     file.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(file.suffixes[-2:]) if file.name.endswith(".nii.gz") else file.suffix
     temporary = file.with_name(f".{uuid.uuid4().hex[:8]}.part{ending}")

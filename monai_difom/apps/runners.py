@@ -27,7 +27,14 @@ _IN_BUNDLE = {
     "openvino": ("models/model_fp16.xml", "models/model_int8.xml"),
 }
 _BY_SUFFIX = {".pt": "torch", ".safetensors": "torch", ".ts": "torch", ".onnx": "onnx", ".xml": "openvino"}
-_REASON = {"onnx": "ONNX files", "openvino": "OpenVINO files", "openvino-int8": "8-bit OpenVINO files"}
+_REASON = {
+    "onnx": "ONNX files",
+    "openvino": "OpenVINO files",
+    "openvino-int8": "8-bit OpenVINO files",
+    "cv2": "Videos",
+    "gradio": "Pages in the browser",
+}
+_EXTRA = {"cv2": "video", "gradio": "serve"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def require(module: str, what: str | None = None) -> ModuleType:
         reason = _REASON.get(what or module, _REASON["onnx"])
         raise ValueError(
             f"{reason} need the package {module}, which is not installed ({error}). "
-            'Install the extra: pip install "monai-difom[deploy]".'
+            f'Install the extra: pip install "monai-difom[{_EXTRA.get(what or module, "deploy")}]".'
         ) from error
 
 
