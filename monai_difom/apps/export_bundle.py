@@ -26,7 +26,7 @@ from .examples import load_examples
 from .model_card import save_pictures, write_card
 from .parity import measure_parity, parity_failures, parity_table
 from .portable import portable_text
-from .runners import Runner, find_bundle, network_runner, open_runner
+from .runners import Runner, find_bundle, network_runner, open_runner, require
 from .sources import find_sources, frames, read_picture
 from .trained_bundle import refuse_other_content, replaced_folder, with_folder
 
@@ -79,8 +79,11 @@ def export_bundle(
     run = source.parent if (source.parent / "summary.json").is_file() else None
     reference = network_runner(network, source / WEIGHTS, facts)
     shown = _parity_pictures(images, run, len(facts.mean), limit)
+    known = (
+        _pictures_of(calibration, len(facts.mean), 300) if calibration and "openvino-int8" in wanted else []
+    )
     with replaced_folder(target) as draft:
-        made = _write_models(network, facts, draft, wanted, calibration)
+        made = _write_models(network, facts, draft, wanted, known)
         if "bundle" in wanted:
             needs = _write_configs(source, draft)
             made["bundle"] = WEIGHTS
@@ -119,6 +122,9 @@ def _wanted(formats: Sequence[str], calibration: str | os.PathLike | None) -> li
             "openvino-int8 needs a calibration set: --calibration DIR with a few hundred images like those of the training. "
             "Without one, the ranges of the activations are not known."
         )
+    for name in sorted(names):
+        for package in writers.PACKAGES.get(name, ()):  # before minutes of work
+            require(package, name)
     return [name for name in FORMATS if name in names]
 
 
@@ -127,7 +133,7 @@ def _write_models(
     facts: Deployment,
     draft: Path,
     wanted: Sequence[str],
-    calibration: str | os.PathLike | None,
+    calibration: Sequence[np.ndarray],
 ) -> dict[str, str]:
     """Write the formats other than the bundle and return format -> file below the draft."""
     folder = draft / "models"
@@ -142,9 +148,7 @@ def _write_models(
         if "openvino" in made:
             writers.write_openvino(onnx_file, facts, draft / made["openvino"])
         if "openvino-int8" in made:
-            assert calibration is not None
-            known = _pictures_of(calibration, len(facts.mean), 300)
-            writers.write_int8(onnx_file, facts, draft / made["openvino-int8"], known)
+            writers.write_int8(onnx_file, facts, draft / made["openvino-int8"], calibration)
         if "onnx" not in made:
             onnx_file.unlink()
     return made

@@ -26,6 +26,12 @@ FILES = {
     "openvino": "model_fp16.xml",
     "openvino-int8": "model_int8.xml",
 }
+# format -> packages that write and check it
+PACKAGES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "openvino-int8": ("onnx", "onnxscript", "openvino", "nncf"),
+}
 INPUT, OUTPUT = "image", "pred"
 
 
@@ -79,7 +85,7 @@ def write_onnx(network: nn.Module, facts: Deployment, file: Path) -> None:
         ValueError: onnx or onnxscript is absent.
     """
     onnx = require("onnx")
-    require("onnxscript", "onnx")
+    require("onnxscript")
     with _quiet():
         torch.onnx.export(
             network,
@@ -131,7 +137,7 @@ def write_int8(onnx_file: Path, facts: Deployment, file: Path, pictures: Iterabl
     Raises:
         ValueError: nncf or openvino is absent, or there is no picture.
     """
-    openvino, nncf = require("openvino"), require("nncf", "openvino-int8")
+    openvino, nncf = require("openvino"), require("nncf")
     inputs = [facts.prepare(picture) for picture in pictures]
     if not inputs:
         raise ValueError("the calibration set is empty; 8 bits need pictures like those of the training.")

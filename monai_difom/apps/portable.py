@@ -15,8 +15,8 @@ from .trained_bundle import with_settings
 _OURS = "monai_difom."
 # 16-bit grey is scaled by the range of its type, as in training
 _RGB = (
-    "$monai.data.PILReader(converter=lambda image: (pillow_image.fromarray((np.asarray(image).astype(np.uint32) * 255 "
-    "// 65535).astype(np.uint8)) if image.mode.startswith('I') else image).convert('RGB'))"
+    "$monai.data.PILReader(converter=lambda image: (pillow_image.fromarray(((np.asarray(image).astype(np.uint32) * 255 "
+    "+ 32767) // 65535).astype(np.uint8)) if image.mode.startswith('I') else image).convert('RGB'))"
 )
 
 

@@ -63,7 +63,7 @@ def require(module: str, what: str | None = None) -> ModuleType:
 
     Args:
         module: name of the package.
-        what: what it is needed for, a key of this module's list; the module's own by default.
+        what: what it is needed for, for the message; the module's own name by default.
 
     Raises:
         ValueError: the package is absent; says what to install.
@@ -71,10 +71,10 @@ def require(module: str, what: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        reason = _REASON.get(what or module, _REASON["onnx"])
+        name = what or module
         raise ValueError(
-            f"{reason} need the package {module}, which is not installed ({error}). "
-            f'Install the extra: pip install "monai-difom[{_EXTRA.get(what or module, "deploy")}]".'
+            f"{_REASON.get(name, 'ONNX files')} need the package {module}, which is not installed ({error}). "
+            f'Install the extra: pip install "monai-difom[{_EXTRA.get(name, "deploy")}]".'
         ) from error
 
 
