@@ -58,19 +58,104 @@ def _taps(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument(
+        "--format",
+        dest="formats",
+        metavar="NAMES",
+        help="with commas between: bundle, torchscript, onnx, openvino (16 bits), openvino-int8",
+    )
     form.add_argument(
         "--encoder-only",
         action="store_true",
         help="the student's encoder alone, a backbone for other students",
     )
-    parser.add_argument(
-        "--run", type=Path, required=True, metavar="RUN", help="a run's folder, or its model.pt"
+    add(
+        "--bundle",
+        "--run",
+        dest="run",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="a finished run, or a bundle; for the encoder a run or its model.pt",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help=".safetensors file to write"
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write; for the encoder a .safetensors file",
     )
-    parser.add_argument("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
+    add(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="pictures to compare the formats on (the run's test images)",
+    )
+    add("--calibration", type=Path, metavar="DIR", help="images that set the ranges of the 8-bit format")
+    add("--limit", type=int, default=16, metavar="N", help="pictures to compare the formats on (16)")
+    add(
+        "--no-pictures",
+        dest="pictures",
+        action="store_false",
+        help="no test images in the model card (private data)",
+    )
+    add("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a bundle, a run, or a .ts, .onnx or .xml file",
+    )
+    add(
+        "--input",
+        dest="given",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="image, video, NIfTI or a folder of them",
+    )
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for masks, overlays and areas.csv")
+    add(
+        "--overlay",
+        action="store_true",
+        help="also pictures (of a video, a video) with the contours drawn in",
+    )
+    add("--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (torch)")
+    add("--threshold", type=float, help="probability from which a pixel counts (the model's)")
+    add("--skip-bad", action="store_true", help="report what cannot be read, and go on")
+    add(
+        "--pixel-limit",
+        type=int,
+        default=50_000_000,
+        metavar="N",
+        help="refuse larger pictures (50 million pixels)",
+    )
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a bundle, a run, or a .ts, .onnx or .xml file",
+    )
+    add("--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (torch)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; any other than this machine's own lets others in (127.0.0.1)",
+    )
+    add("--port", type=int, default=7860, help="0 takes a free one (7860)")
+    add("--upload-limit", type=float, default=20, metavar="MB", help="refuse larger files (20)")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +216,21 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.folders:run_evaluate",
     ),
     "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
-    "export": ("take the encoder out of a finished run", _export, "monai_difom.apps.export:run_export"),
+    "export": (
+        "a finished run as a bundle, TorchScript, ONNX or OpenVINO; or its encoder alone",
+        _export,
+        "monai_difom.apps.export:run_export",
+    ),
+    "predict": (
+        "segment images, a video or volumes with a trained student",
+        _predict,
+        "monai_difom.apps.predict:run_predict",
+    ),
+    "serve": (
+        "a page in the browser: drop an image, see what the student finds",
+        _serve,
+        "monai_difom.apps.serve:run_serve",
+    ),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
     "features": (
         "the feature store: run the teachers once, train many times",

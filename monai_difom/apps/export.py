@@ -1,9 +1,10 @@
-"""Take something out of a finished run: so far its encoder, as a pretrained backbone for other tasks."""
+"""Take something out of a finished run: its encoder, as a backbone for other tasks, or all of it, in other formats."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .. import __version__
 from ..networks.blocks import encoder_tensors
 from ..networks.blocks.backbone import ENCODER
 from ..utils import atomic_path, file_digest, load_state
+from .deployment import resolved
 
 MODEL = "model.pt"
 
@@ -102,7 +104,8 @@ def describe_run(run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
         name: {key: teacher.get(key, "") for key in ("source", "licence")}
         for name, teacher in summary.get("teachers", {}).items()
     }
-    definition = _definition(folder / "config.yaml")
+    config = folder / "config.yaml"
+    definition = (resolved(config, "network_def") if config.is_file() else None) or {}
     if "_target_" in definition:
         known["class"] = definition["_target_"]
         known["arguments"] = {key: value for key, value in definition.items() if key[0] != "_"}
@@ -113,41 +116,46 @@ def _json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _definition(file: Path) -> dict[str, Any]:
-    """The student's configuration with its references filled in; expressions stay text, so no code is run."""
-    if not file.is_file():
-        return {}
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser()
-    parser.read_config(str(file))
-    if "network_def" not in parser:
-        return {}
-    found = parser.get_parsed_content("network_def", instantiate=False, eval_expr=False)
-    return _plain(found)
-
-
-def _plain(value: Any) -> Any:
-    """Configuration as JSON can hold it; an expression that was not evaluated is its own text."""
-    value = value.get_config() if hasattr(value, "get_config") else value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def run_export(run: Path, output: Path, encoder_only: bool, module: str | None = None) -> int:
-    """Do what ``python -m monai_difom export`` asks for, and say what was written.
+def run_export(
+    run: Path,
+    output: Path,
+    encoder_only: bool = False,
+    module: str | None = None,
+    formats: str | None = None,
+    **options: Any,
+) -> int:
+    """Do what ``python -m monai_difom export`` asks for, say what was written, and return the exit code (2: refused).
 
     Args:
-        run: the run's folder, or its ``model.pt``.
-        output: file to write.
-        encoder_only: write the encoder; the only form so far.
+        run: the run's folder; its ``model.pt`` for the encoder; or a bundle.
+        output: file to write for the encoder, folder for the formats.
+        encoder_only: write the encoder alone.
         module: path of the encoder in the student; ``encoder`` by default.
+        formats: names with commas between, see `export_bundle`.
+        options: further arguments of `export_bundle`.
     """
-    if not encoder_only:
-        raise ValueError("nothing to export was named; allowed is --encoder-only.")
+    try:
+        if encoder_only:
+            return _print_encoder(run, output, module)
+        from .export_bundle import export_bundle
+
+        names = [name.strip() for name in (formats or "").split(",") if name.strip()]
+        measured = export_bundle(run, output, names, **options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    from .parity import parity_table
+
+    print(parity_table(measured))
+    print(
+        f"{output}: {', '.join(measured)}; compared on {next(iter(measured.values()))['pictures']} pictures."
+    )
+    if "openvino" in measured and "openvino-int8" not in measured:
+        print("8 bits were left out: give --calibration DIR with images like those of the training.")
+    return 0
+
+
+def _print_encoder(run: Path, output: Path, module: str | None) -> int:
     file, known = describe_run(run)
     told = export_encoder(load_state(file), output, known, module)
     print(

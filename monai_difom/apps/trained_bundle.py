@@ -80,29 +80,28 @@ def write_trained_bundle(
     """
     check_bundle(source)
     target, origin = Path(folder), Path(source)
-    if target.exists() and any(target.iterdir()) and not (target / "configs" / "metadata.json").is_file():
-        raise ValueError(
-            f"{target} holds something that is no bundle and would be lost. Give another folder, or empty it."
-        )
+    refuse_other_content(target, "configs/metadata.json")
     teachers = [
         {"name": name, **teacher, "source": public_source(teacher["source"])}
         for name, teacher in summary.get("teachers", {}).items()
     ]
     scores = summary.get("test_sets", {})
-    with _replaced(target) as draft:
+    with replaced_folder(target) as draft:
         for name in _COPIED:
-            _place(draft / name).write_bytes((origin / name).read_bytes())
-        shutil.copyfile(weights, _place(draft / "models" / "model.pt"))
+            with_folder(draft / name).write_bytes((origin / name).read_bytes())
+        shutil.copyfile(weights, with_folder(draft / "models" / "model.pt"))
         own = {name: _source(origin, replaced, name) for name in _NEEDED}
         definition = _deployed(settings[_NETWORK], own[_CONFIGS[0]], draft / "models" / "model.pt")
         for name in _CONFIGS:
             text = own[name].read_text(encoding="utf-8")
             text = with_settings(text, {**settings, _NETWORK: definition})
-            _place(draft / name).write_text(_with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8")
+            with_folder(draft / name).write_text(
+                _with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8"
+            )
         metadata = json.loads(own["configs/metadata.json"].read_text(encoding="utf-8"))
         write_json(draft / "configs/metadata.json", _metadata(metadata, teachers, scores))
         readme = own["docs/README.md"].read_text(encoding="utf-8")
-        _place(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")
+        with_folder(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")
     return target
 
 
@@ -140,8 +139,24 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def refuse_other_content(target: Path, *signs: str) -> None:
+    """Refuse to replace a folder that holds something else than what is written there.
+
+    Args:
+        target: the folder; absent and empty ones are fine.
+        signs: files of which one shows that the folder is an older result.
+
+    Raises:
+        ValueError: it holds none of them, and something.
+    """
+    if target.exists() and any(target.iterdir()) and not any((target / sign).is_file() for sign in signs):
+        raise ValueError(
+            f"{target} holds something that is no bundle and would be lost. Give another folder, or empty it."
+        )
+
+
 @contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
+def replaced_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place only when the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("part", "old"))
@@ -156,7 +171,7 @@ def _replaced(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _place(path: Path) -> Path:
+def with_folder(path: Path) -> Path:
     """Return a path whose folder is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

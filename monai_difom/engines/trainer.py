@@ -74,8 +74,8 @@ class DistillationTrainer(SupervisedTrainer):
         amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
         accumulation_steps: batches per optimiser step.
         max_grad_norm: clip the gradient to this norm; None for no clipping.
-        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding. Volumes keep
-            theirs.
+        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
+            Volumes keep theirs.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.

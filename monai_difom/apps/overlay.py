@@ -1,0 +1,40 @@
+"""Contours of masks drawn into a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import binary_erosion
+
+# Okabe and Ito's, which every eye tells apart; the first is seen best on tissue
+COLORS = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (240, 228, 66),
+    (204, 121, 167),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+
+
+def draw_contours(picture: np.ndarray, masks: np.ndarray, width: int | None = None) -> np.ndarray:
+    """Return a copy of a picture with the inner edge of every mask in a colour of its own.
+
+    Args:
+        picture: ``(H, W, 1 or 3)``, 8 bits.
+        masks: ``(K, H, W)``, boolean.
+        width: of the line in pixels; None makes it fit the picture.
+
+    Returns:
+        ``(H, W, 3)``, 8 bits.
+    """
+    drawn = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture.copy()
+    line = width or max(1, round(max(picture.shape) / 250))
+    for number, mask in enumerate(masks):
+        if mask.any():
+            # only the part of the picture that the mask is in
+            rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+            part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            edge = mask[part] & ~binary_erosion(mask[part], iterations=line)
+            drawn[part][edge] = COLORS[number % len(COLORS)]
+    return drawn
