@@ -81,7 +81,7 @@ class FeatureStore:
 
     @cached_property
     def index(self) -> dict[str, Any]:
-        """Content of the index: ``format, definition, about, dtype, maps, images, shards``."""
+        """Content of the index: ``format, version, definition, teachers, dtype, maps, images, shards``."""
         if not self.index_file.is_file():
             raise StoreError(
                 f"there is no feature store at {self.folder}. Build it first: `python -m monai_difom features build` with "

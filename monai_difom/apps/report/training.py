@@ -221,7 +221,9 @@ def _end(session: dict[str, Any]) -> str:
 
 def _cost_cells(network: dict[str, Any], measured: dict[str, Any], milliseconds: float | None) -> list[str]:
     size = "\u00d7".join(str(n) for n in measured.get("input", []))
-    threads = f", {measured['threads']} threads" if measured.get("device", "").startswith("cpu") else ""
+    threads = ""
+    if measured.get("device", "").startswith("cpu"):
+        threads = f", {measured['threads']} thread{'s' if measured['threads'] != 1 else ''}"
     return [
         f"{network['parameters'] / 1e6:.2f} M",
         number(measured.get("gmacs")),
