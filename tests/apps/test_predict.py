@@ -29,6 +29,8 @@ from .deployed import blob, write_pictures
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 
 def table(output: Path) -> list[dict[str, str]]:
     with open(output / "areas.csv", newline="") as stream:
