@@ -20,3 +20,35 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set DIFOM_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a tiny MONAI network that was trained with taps."""
+    from .apps.deployed import MONAI_NETWORK, learn, write_run
+
+    folder = tmp_path_factory.mktemp("finished")
+    weights = learn(MONAI_NETWORK, folder / "model.pt")
+    tapped = {
+        "_target_": "monai_difom.networks.nets.tapped",
+        "network": MONAI_NETWORK,
+        "taps": {"bottleneck": "down_4", "stride8": "down_3"},
+        "divisor": 16,
+    }
+    return write_run(folder / "run", tapped, weights)
+
+
+@pytest.fixture(scope="session")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export in every format; put the tests that use it into the group "exported", so that it is made once."""
+    from monai_difom.apps.export_bundle import export_bundle
+
+    from .apps.deployed import write_pictures
+
+    for package in ("onnxscript", "onnxruntime", "openvino", "nncf"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("exported")
+    write_pictures(folder / "calibration", 8)
+    formats = ["bundle", "torchscript", "onnx", "openvino"]
+    export_bundle(finished, folder / "bundle", formats, calibration=folder / "calibration")
+    return folder / "bundle"

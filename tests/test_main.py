@@ -31,10 +31,6 @@ print(time.perf_counter() - begun)
 """
 
 
-# what a verb cannot do without
-NEEDED = {"export": ["--encoder-only", "--run", "runs/unet", "--output", "encoder.safetensors"]}
-
-
 def best_of_three(code: str) -> float:
     """Run code in fresh interpreters and return the lowest of the seconds that it prints last."""
     runs = [

@@ -39,6 +39,8 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 """
 
+pytestmark = pytest.mark.xdist_group("exported")
+
 
 def run_without(names: set[str], code: str, folder: Path) -> None:
     """Run code in a process that cannot import some packages."""
