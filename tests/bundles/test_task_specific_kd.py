@@ -16,13 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from monai_difom.data import make_polyps, train_validation
+from monai_difom.handlers import TrainingCheckpoint
 from monai_difom.networks.nets import SamSegmenter, ViTSegmenter
 from monai_difom.networks.nets.sam_segmenter import _COMMON, _build_sam
 from monai_difom.utils import load_state
 from tests.bundles.commands import ROOT, bundle_workflow, first_cause
 from tests.engines.test_diffusion import TINY as TINY_DIFFUSION
-from tests.layouts import make_drive
-from tests.tiny import TINY_SAM
+from tests.layouts import make_drive, make_kidneyus
+from tests.tiny import TINY_SAM, tiny_transformers_sam
 
 BUNDLE = ROOT / "bundles" / "task_specific_kd"
 CONFIGS = BUNDLE / "configs"
@@ -81,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "a"
-    run(SMALL, **options(data, out, report=True))
+    run(SMALL, **options(data, out, report=True, epochs=[1, 2, 1]))
     return out
 
 
@@ -116,7 +117,8 @@ def test_three_phases_leave_a_plain_student_and_a_summary_in_the_form_of_the_fir
     assert [(entry["epoch"], entry["phase"]) for entry in history] == [
         (1, "adapt"),
         (2, "distil"),
-        (3, "finetune"),
+        (3, "distil"),
+        (4, "finetune"),
     ]
     assert (trained / "report.html").is_file()
     metadata = json.loads((trained / "bundle" / "configs" / "metadata.json").read_text())
@@ -146,21 +148,30 @@ def test_the_trained_bundle_scores_what_the_training_scored(
 
 
 def test_phases_one_by_one_end_as_all_in_one_and_what_is_finished_is_not_done_twice(
-    trained: Path, data: Path, tmp_path: Path
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = options(data, tmp_path)
-    for name in ("adapt", "distil"):
-        run(SMALL, run_id=name, **given)
+    given = options(data, tmp_path, epochs=[1, 2, 1])
+    run(SMALL, run_id="adapt", **given)
+    assert not (tmp_path / "distil").exists()
+    with monkeypatch.context() as patch:
+        written = TrainingCheckpoint._completed
+
+        def killed(self: TrainingCheckpoint, engine: Any) -> None:
+            written(self, engine)
+            raise KeyboardInterrupt("killed after an epoch")
+
+        patch.setattr(TrainingCheckpoint, "_completed", killed)
+        with pytest.raises((KeyboardInterrupt, RuntimeError)):
+            run(SMALL, run_id="distil", **given)
+    assert load_state(tmp_path / "distil" / "models" / "last.pt")["epoch"] == 1
+    assert not json.loads((tmp_path / "distil" / "stage.json").read_text())["finished"]
     assert not (tmp_path / "models").exists()
-    # killed between the last epoch and the end of the phase: it goes on from its last state
-    stage = json.loads((tmp_path / "distil" / "stage.json").read_text())
-    (tmp_path / "distil" / "stage.json").write_text(json.dumps({**stage, "finished": False}))
     run(SMALL, **given)
     expected, found = (load_state(folder / "models" / "model.pt") for folder in (trained, tmp_path))
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    written = (tmp_path / "models" / "model.pt").stat().st_mtime_ns
+    before = (tmp_path / "models" / "model.pt").stat().st_mtime_ns
     flow = run(SMALL, **given)
-    assert (tmp_path / "models" / "model.pt").stat().st_mtime_ns == written
+    assert (tmp_path / "models" / "model.pt").stat().st_mtime_ns == before
     assert "train::trainer" not in flow.parser.ref_resolver.resolved_content
     assert "image_size 32 (now 48)" in refusal(SMALL, **{**given, "image_size": 48})
 
@@ -356,6 +367,22 @@ def test_real_vessels_are_trained_to_the_end(shared_data: Path, tmp_path: Path) 
     run(files("teachers/sam_small", "data/drive"), **given)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["test_sets"]["test"]["n"] == 20
+
+
+def test_a_sam_of_transformers_is_adapted_too(data: Path, tmp_path: Path) -> None:
+    folder = tiny_transformers_sam(tmp_path)
+    given = lora(data, tmp_path / "a", folder, **{"teacher_def#architecture": None})
+    run(files("teachers/sam_lora"), run_id="adapt", **given)
+    assert (tmp_path / "a" / "adapt" / "adapters.safetensors").is_file()
+
+
+def test_several_classes_are_adapted_distilled_and_fine_tuned(tmp_path: Path) -> None:
+    make_kidneyus(tmp_path / "data")
+    given = options(tmp_path / "data", tmp_path, test_fraction=0.3, val_fraction=0.3)
+    flow = run(files("teachers/sam_small", "data/kidneyus_regions"), **given)
+    targets = flow.parser.get_parsed_content("targets")
+    assert targets.channels("prediction") == 3
+    assert load_state(tmp_path / "models" / "model.pt")["head.weight"].shape[0] == 3
 
 
 def test_vessels_in_their_published_folders_are_taken(tmp_path: Path) -> None:
