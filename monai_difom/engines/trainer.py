@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.engines.workflow import Workflow
+from monai.handlers import MLFlowHandler
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import FeatureStore, define
@@ -73,8 +74,8 @@ class DistillationTrainer(SupervisedTrainer):
         amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
         accumulation_steps: batches per optimiser step.
         max_grad_norm: clip the gradient to this norm; None for no clipping.
-        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding. Volumes keep
-            theirs.
+        channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
+            Volumes keep theirs.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
@@ -145,6 +146,9 @@ class DistillationTrainer(SupervisedTrainer):
         if world_size() > 1:
             # before validation and checkpoint: running statistics are each process's own until then
             self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
+        for handler in train_handlers or ():
+            if isinstance(handler, MLFlowHandler) and handler.experiment_param is None:
+                handler.experiment_param = self.parameters()
         self._register_handlers(train_handlers or ())
 
     @property
@@ -153,6 +157,23 @@ class DistillationTrainer(SupervisedTrainer):
         return any(
             phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms
         )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what a tracker of experiments notes of a run beside its curves: seed, sizes, phases, student, teachers."""
+        loader: Any = self.data_loader
+        return {
+            "seed": self.seed,
+            "learning_rate": self.optimizer.defaults.get("lr"),
+            "optimizer": type(self.optimizer).__name__,
+            "batch_size": getattr(loader, "batch_size", None),
+            "processes": world_size(),
+            "train_images": len(getattr(loader, "dataset", ())),
+            "mixed_precision": self.mixed,
+            "phases": ", ".join(f"{phase.name} {phase.epochs}" for phase in self.plan.phases),
+            "student": type(self.distiller.student).__name__,
+            "balancer": type(self.objective.balancer).__name__,
+            "teachers": ", ".join(self.targets.teachers) if self.distils else "none",
+        }
 
     def _lr_factor(self, step: int, total: int) -> float:
         phase, _ = self.plan.at(step / self.state.epoch_length)
