@@ -34,7 +34,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def bundle_commands() -> list[list[str]]:
     text = "\n".join(block for page in PAGES for block in blocks(page, ""))
-    lines = [re.sub(r"^torchrun .*? -m ", "python -m ", line) for line in text.replace("\\\n", " ").splitlines()]
+    lines = [
+        re.sub(r"^torchrun .*? -m ", "python -m ", line) for line in text.replace("\\\n", " ").splitlines()
+    ]
     return [shlex.split(line) for line in lines if line.startswith("python -m monai.bundle run")]
 
 

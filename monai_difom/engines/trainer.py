@@ -147,8 +147,9 @@ class DistillationTrainer(SupervisedTrainer):
             # before validation and checkpoint: running statistics are each process's own until then
             self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
         for handler in train_handlers or ():
-            if isinstance(handler, MLFlowHandler) and handler.experiment_param is None:
-                handler.experiment_param = self.parameters()
+            if isinstance(handler, MLFlowHandler):
+                handler.experiment_param = handler.experiment_param or self.parameters()
+                handler.output_transform = _Single(handler.output_transform)
         self._register_handlers(train_handlers or ())
 
     @property
@@ -418,6 +419,17 @@ class DistillationTrainer(SupervisedTrainer):
                 handler.load_state_dict(state["handlers"][name])
         self.state.epoch, self.state.iteration = state["epoch"], state["iteration"]
         logger.info("Resumed from %s after epoch %d of %d.", file, state["epoch"], self.plan.epochs)
+
+
+class _Single:
+    """MONAI's ``from_engine`` gives a tuple of one number where the output is one dict; a tracker wants the number."""
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.transform = transform
+
+    def __call__(self, output: Any) -> Any:
+        found = self.transform(output)
+        return found[0] if isinstance(found, tuple) and len(found) == 1 else found
 
 
 class TeacherImages:

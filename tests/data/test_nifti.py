@@ -59,14 +59,16 @@ def test_a_datalist_of_volumes_groups_them_by_name_and_takes_a_spacing(tmp_path:
 
 def test_check_pairs_reads_volumes_and_reports_all_that_is_wrong(tmp_path: Path) -> None:
     make_volumes(tmp_path, 3)
-    items = [*sum(train_validation(tmp_path, 0.4), [])]
+    items = [item for part in train_validation(tmp_path, 0.4) for item in part]
     check_pairs(items, progress=False)
     moved = nibabel.load(tmp_path / "masks" / "case_0.nii.gz")
     shifted = nibabel.Nifti1Image(np.asarray(moved.dataobj), moved.affine + 3 * np.eye(4, k=3))
     nibabel.save(shifted, tmp_path / "masks" / "case_0.nii.gz")
     broken = tmp_path / "images" / "case_2.nii.gz"
     broken.write_bytes(broken.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"(?s)2 problem.*3\.00 mm apart.*case_2\.nii\.gz: cannot be read") as caught:
+    with pytest.raises(
+        ValueError, match=r"(?s)2 problem.*3\.00 mm apart.*case_2\.nii\.gz: cannot be read"
+    ) as caught:
         check_pairs(sorted(items, key=lambda item: item["image"]), progress=False)
     assert "case_1" not in str(caught.value)
 
