@@ -94,3 +94,10 @@ def make_kidneyus(root: Path, polygons: bool = False) -> None:
                 _save(root / "labels" / "reviewed_masks_1" / kind / f"{name}.png", np.asarray(mask))
     (root / "labels").mkdir(exist_ok=True)
     (root / "labels" / "reviewed_labels_1.csv").write_text("\n".join(rows))
+
+
+def make_pairs(root: Path) -> None:
+    rng = np.random.default_rng(6)
+    for n in range(8):
+        _save(root / "images" / f"photo {n}.jpg", _picture(rng, 40, 50))
+        _save(root / "masks" / f"photo {n}.png", _blob(40, 50), "1")

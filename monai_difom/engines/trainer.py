@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.engines.workflow import Workflow
+from monai.handlers import MLFlowHandler
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import FeatureStore, define
@@ -146,6 +147,10 @@ class DistillationTrainer(SupervisedTrainer):
         if world_size() > 1:
             # before validation and checkpoint: running statistics are each process's own until then
             self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
+        for handler in train_handlers or ():
+            if isinstance(handler, MLFlowHandler):
+                handler.experiment_param = handler.experiment_param or self.parameters()
+                handler.output_transform = _Single(handler.output_transform)
         self._register_handlers(train_handlers or ())
 
     @property
@@ -154,6 +159,23 @@ class DistillationTrainer(SupervisedTrainer):
         return any(
             phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms
         )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what a tracker of experiments notes of a run beside its curves: seed, sizes, phases, student, teachers."""
+        loader: Any = self.data_loader
+        return {
+            "seed": self.seed,
+            "learning_rate": self.optimizer.defaults.get("lr"),
+            "optimizer": type(self.optimizer).__name__,
+            "batch_size": getattr(loader, "batch_size", None),
+            "processes": world_size(),
+            "train_images": len(getattr(loader, "dataset", ())),
+            "mixed_precision": self.mixed,
+            "phases": ", ".join(f"{phase.name} {phase.epochs}" for phase in self.plan.phases),
+            "student": type(self.distiller.student).__name__,
+            "balancer": type(self.objective.balancer).__name__,
+            "teachers": ", ".join(self.targets.teachers) if self.distils else "none",
+        }
 
     def _lr_factor(self, step: int, total: int) -> float:
         phase, _ = self.plan.at(step / self.state.epoch_length)
@@ -419,6 +441,17 @@ class DistillationTrainer(SupervisedTrainer):
                 handler.load_state_dict(state["handlers"][name])
         self.state.epoch, self.state.iteration = state["epoch"], state["iteration"]
         logger.info("Resumed from %s after epoch %d of %d.", file, state["epoch"], self.plan.epochs)
+
+
+class _Single:
+    """MONAI's ``from_engine`` gives a tuple of one number where the output is one dict; a tracker wants the number."""
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.transform = transform
+
+    def __call__(self, output: Any) -> Any:
+        found = self.transform(output)
+        return found[0] if isinstance(found, tuple) and len(found) == 1 else found
 
 
 class TeacherImages:

@@ -93,8 +93,11 @@ class PhaseLog:
             "seconds": round(time.perf_counter() - self._begun, 3),
         }
         self.epochs.append(entry)
+        # without the terms of an earlier phase
+        kept = {k: v for k, v in engine.state.metrics.items() if not k.startswith(("terms/", "weights/"))}
         for group in ("terms", "weights"):
-            engine.state.metrics.update({f"{group}/{name}": value for name, value in entry[group].items()})
+            kept |= {f"{group}/{name}": value for name, value in entry[group].items()}
+        engine.state.metrics = kept
         shown = " ".join(f"{term} {value:.4f}" for term, value in entry["terms"].items())
         scores = " ".join(f"{name} {value:.4f}" for name, value in entry["validation"].items())
         logger.info(

@@ -12,6 +12,7 @@ from tests import layouts
 from tests.configs.test_configs import BUNDLE, ROOT
 from tests.data.test_layouts import make_chaos
 from tests.tiny import make_teacher
+from tests.volumes import make_volumes
 
 MAKERS: dict[str, Any] = {
     "drive": layouts.make_drive,
@@ -20,6 +21,8 @@ MAKERS: dict[str, Any] = {
     "kidneyus_capsule": layouts.make_kidneyus,
     "kidneyus_regions": layouts.make_kidneyus,
     "chaos": make_chaos,
+    "pairs": layouts.make_pairs,
+    "nifti_slices": make_volumes,
 }
 
 

@@ -16,7 +16,7 @@ from monai_difom.engines.distiller import network_state
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "bundles" / "polyp_difom" / "configs" / "train.yaml"
-STUDENTS = sorted((ROOT / "configs" / "students").glob("*.yaml"))
+STUDENTS = [f for f in sorted((ROOT / "configs" / "students").glob("*.yaml")) if not f.stem.endswith("_3d")]
 # what makes a student small enough to train in a second, as its user would override it on the command line
 SMALLER: dict[str, dict[str, Any]] = {
     "vit_tiny": {"network_def::encoder": "test_vit"},

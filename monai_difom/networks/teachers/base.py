@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,8 +61,13 @@ class InputContract:
                 raise ValueError(unknown_name(f"{name} of an input contract", value, allowed))
 
 
-def fixed_size(
-    size: int | Sequence[int] | None, multiple_of: int, spatial_dims: int = 2
+def fixed_size(size: int | Sequence[int] | None, multiple_of: int) -> tuple[int, int] | None:
+    """Return ``(height, width)`` of a fixed input size, see `fixed_sides`."""
+    return cast("tuple[int, int] | None", fixed_sides(size, multiple_of, 2))
+
+
+def fixed_sides(
+    size: int | Sequence[int] | None, multiple_of: int, spatial_dims: int
 ) -> tuple[int, ...] | None:
     """Return one side a dimension of a fixed input size given as one side or as all; None stays None.
 

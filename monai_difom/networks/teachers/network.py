@@ -13,7 +13,7 @@ from torch import nn
 from ..encoders import load_encoder
 from ..taps import Tap, probe_taps, read_taps
 from ..weights import fill_network, read_weights
-from .base import InputContract, Teacher, TeacherMap, fixed_size
+from .base import InputContract, Teacher, TeacherMap, fixed_sides, fixed_size
 
 _SEE_SOURCE = "see the source of the weights"
 _PROBE_SIDE = 64
@@ -74,7 +74,7 @@ class NetworkTeacher(Teacher):
         if weights is not None:
             state = read_weights(weights, "`weights` takes the state dict of exactly this network.")
             fill_network(network, state, weights, "Save it with torch.save(network.state_dict(), path).")
-        size = fixed_size(input_size, multiple_of, spatial_dims)
+        size = fixed_sides(input_size, multiple_of, spatial_dims)
         found = _find_taps(network, taps, in_channels, size or _probe_size(multiple_of, spatial_dims))
         source = source or (os.fspath(weights) if weights is not None else type(network).__name__)
         super().__init__(
