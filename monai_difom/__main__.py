@@ -104,15 +104,22 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
 
 
-def _predict(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--model",
         type=Path,
         required=True,
         metavar="PATH",
         help="a bundle, a run, or a .ts, .onnx or .xml file",
     )
+    parser.add_argument(
+        "--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (the file's, or torch)"
+    )
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _model(parser)
     add(
         "--input",
         dest="given",
@@ -127,7 +134,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also pictures (of a video, a video) with the contours drawn in",
     )
-    add("--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (torch)")
     add("--threshold", type=float, help="probability from which a pixel counts (the model's)")
     add("--skip-bad", action="store_true", help="report what cannot be read, and go on")
     add(
@@ -141,14 +147,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="a bundle, a run, or a .ts, .onnx or .xml file",
-    )
-    add("--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (torch)")
+    _model(parser)
     add(
         "--host",
         default="127.0.0.1",

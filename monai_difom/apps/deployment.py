@@ -135,7 +135,7 @@ def read_deployment(bundle: str | os.PathLike) -> Deployment:
         std=tuple(normalise.get("std", IMAGENET_STD)),
         activation="softmax" if softmax else "sigmoid",
         threshold=float(after.get("AsDiscreted", {}).get("threshold") or 0.5),
-        structures=_structures(metadata, softmax),
+        structures=_structures(metadata, resolved(folder / INFERENCE, "structures"), softmax),
     )
 
 
@@ -166,7 +166,9 @@ def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:
     return {str(t.get("_target_", "")).rpartition(".")[2]: t for t in found.get("transforms", [])}
 
 
-def _structures(metadata: Mapping[str, Any], softmax: bool) -> tuple[str, ...]:
+def _structures(metadata: Mapping[str, Any], named: Any, softmax: bool) -> tuple[str, ...]:
+    if isinstance(named, list):
+        return tuple(str(name) for name in named)
     output = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {})
     number = int(output.get("num_channels", 1))
     names = output.get("channel_def", {})

@@ -26,7 +26,7 @@ from .examples import load_examples
 from .model_card import save_pictures, write_card
 from .parity import measure_parity, parity_failures, parity_table
 from .portable import portable_text
-from .runners import Runner, find_bundle, network_runner, open_runner, require
+from .runners import Runner, find_bundle, named_channels, network_runner, open_runner, require
 from .sources import find_sources, frames, read_picture
 from .trained_bundle import refuse_other_content, replaced_folder, with_folder
 
@@ -75,7 +75,8 @@ def export_bundle(
     if target.resolve() in (source.resolve(), Path(bundle).resolve()):
         raise ValueError(f"output is {target}, which is what is exported. Give another folder.")
     refuse_other_content(target, PARITY, METADATA)
-    facts, network = read_deployment(source), load_network(source)
+    network = load_network(source)
+    facts = named_channels(network_runner(network, source / WEIGHTS, read_deployment(source)))
     run = source.parent if (source.parent / "summary.json").is_file() else None
     reference = network_runner(network, source / WEIGHTS, facts)
     shown = _parity_pictures(images, run, len(facts.mean), limit)

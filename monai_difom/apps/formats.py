@@ -117,7 +117,8 @@ def write_openvino(onnx_file: Path, facts: Deployment, file: Path) -> None:
         ValueError: openvino is absent.
     """
     openvino = require("openvino")
-    model = openvino.convert_model(str(onnx_file))
+    # not convert_model, which tells its maker that it was used
+    model = openvino.Core().read_model(str(onnx_file))
     model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
     openvino.save_model(model, str(file), compress_to_fp16=True)
 
@@ -143,7 +144,7 @@ def write_int8(onnx_file: Path, facts: Deployment, file: Path, pictures: Iterabl
         raise ValueError("the calibration set is empty; 8 bits need pictures like those of the training.")
     with _quiet():
         model = nncf.quantize(
-            openvino.convert_model(str(onnx_file)), nncf.Dataset(inputs), subset_size=len(inputs)
+            openvino.Core().read_model(str(onnx_file)), nncf.Dataset(inputs), subset_size=len(inputs)
         )
     model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
     openvino.save_model(model, str(file), compress_to_fp16=False)

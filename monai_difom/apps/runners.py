@@ -8,7 +8,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,6 +68,8 @@ def require(module: str, what: str | None = None) -> ModuleType:
     Raises:
         ValueError: the package is absent; says what to install.
     """
+    # without it, nncf tells its maker that it was used
+    os.environ.setdefault("NNCF_CI", "1")
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -153,7 +155,18 @@ def _open_weights(file: Path) -> Runner:
         raise ValueError(
             f"{file} holds weights alone; the network is known where the file is {WEIGHTS} of a bundle. Give the bundle."
         )
-    return network_runner(load_network(bundle), file, read_deployment(bundle))
+    runner = network_runner(load_network(bundle), file, read_deployment(bundle))
+    return replace(runner, facts=named_channels(runner))
+
+
+def named_channels(runner: Runner) -> Deployment:
+    """Return the facts of a network, with structures numbered where their names are not those of its channels."""
+    facts = runner.facts
+    image = np.zeros((1, len(facts.mean), *facts.size), np.float32)
+    number = runner.logits(image).shape[1] - (facts.activation == "softmax")
+    if number == len(facts.structures):
+        return facts
+    return replace(facts, structures=tuple(f"structure_{i}" for i in range(number)))
 
 
 def _facts(text: str | None, file: Path) -> Deployment:

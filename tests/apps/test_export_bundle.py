@@ -291,6 +291,19 @@ def test_the_portable_transforms_give_the_same_input(exported: Path, finished: P
         np.testing.assert_allclose(found[0], facts.prepare(read_picture(tmp_path / name))[0], atol=1e-6)
 
 
+def test_channels_are_named_by_the_configuration_or_else_numbered(tmp_path: Path) -> None:
+    network = {**OWN_NETWORK, "out_channels": 2}
+    run = write_run(tmp_path / "run", network, learn(network, tmp_path / "model.pt", steps=0))
+    export_bundle(run, tmp_path / "out", ["bundle"])
+    metadata = json.loads((tmp_path / "out" / "configs" / "metadata.json").read_text())
+    output = metadata["network_data_format"]["outputs"]["pred"]
+    assert output["channel_def"] == {"0": "structure_0", "1": "structure_1"}
+    assert output["num_channels"] == 2
+    config = run / "bundle" / "configs" / "inference.yaml"
+    config.write_text(config.read_text() + "structures: [disc, cup]\n")
+    assert open_runner(run).facts.structures == ("disc", "cup")
+
+
 def test_weights_of_its_own_are_not_asked_for(tmp_path: Path) -> None:
     network = {**OWN_NETWORK, "pretrained": None}
     run = write_run(tmp_path / "run", network, learn(network, tmp_path / "model.pt", steps=1))

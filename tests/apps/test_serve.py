@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 import sys
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from monai_difom.apps.runners import open_runner
 from monai_difom.apps.serve import heat, look
 from monai_difom.apps.sources import BadPictureError
 
+from ..browser import open_browser
 from .deployed import blob, write_pictures
 
 pytestmark = pytest.mark.xdist_group("exported")
@@ -95,19 +95,7 @@ def test_a_file_above_the_limit_is_refused(page: Any) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver; on Debian: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
+    yield from open_browser(tmp_path_factory.mktemp("profile"))
 
 
 def wait_for(browser: Any, selector: str, seconds: float = 60) -> Any:
