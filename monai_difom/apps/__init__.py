@@ -1,7 +1,14 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from .command_line import check_overrides
-from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
+from .evaluate import (
+    check_student,
+    evaluate_bundle,
+    evaluate_set,
+    evaluate_sets,
+    predict_probability,
+    predict_structures,
+)
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
@@ -19,6 +26,7 @@ __all__ = [
     "FolderScores",
     "check_bundle",
     "check_overrides",
+    "check_student",
     "conclude",
     "describe_run",
     "evaluate_bundle",
@@ -29,6 +37,7 @@ __all__ = [
     "finish_record",
     "generate_images",
     "predict_probability",
+    "predict_structures",
     "pretrain_encoder",
     "running_settings",
     "score_table",

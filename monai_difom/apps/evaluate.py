@@ -15,7 +15,8 @@ from monai.transforms import Compose
 from torch import nn
 from tqdm import tqdm
 
-from ..metrics import map_scores, mean_scores
+from ..losses import MISSING
+from ..metrics import map_scores, mean_of_structures, mean_scores
 from ..utils import load_state, write_json
 from .score_files import write_scores
 
@@ -32,7 +33,18 @@ def predict_probability(network: nn.Module, image: torch.Tensor, size: Sequence[
     probability = (
         torch.sigmoid(logits.float()) if logits.shape[1] == 1 else torch.softmax(logits.float(), 1)[:, 1:2]
     )
-    return F.interpolate(probability, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].cpu()
+    return _resized(probability, size)[0]
+
+
+@torch.no_grad()
+def predict_structures(network: nn.Module, image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Return the probability ``(K, H, W)`` of every structure, one a channel, of one prepared image ``(C, h, w)`` at ``size``."""
+    return _resized(torch.sigmoid(network(image[None]).float()), size)
+
+
+def _resized(probability: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    sized = F.interpolate(probability, size=tuple(size), mode="bilinear", align_corners=False)
+    return sized[0].clamp(0, 1).cpu()  # interpolation may leave [0, 1] by a rounding error
 
 
 def evaluate_set(
@@ -42,9 +54,10 @@ def evaluate_set(
     device: torch.device | str = "cpu",
     threshold: float = 0.5,
     title: str = "",
+    structures: Sequence[str] | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Score every image of a set.
+    """Score every image of a set, of many structures each one that was annotated there.
 
     Args:
         network: student, one tensor of logits in eval mode; its mode is restored.
@@ -53,21 +66,34 @@ def evaluate_set(
         device: where the network is.
         threshold: probability from which a pixel is foreground.
         title: title of the progress bar.
+        structures: names of the channels of student and masks; None for one binary mask.
         options: ``spacing`` and ``tolerance`` of `map_scores`.
 
     Returns:
-        One dict an image: ``image`` (path) and what `map_scores` finds for the student's probabilities.
+        One dict an image: ``image`` (path) and what `map_scores` finds for the student's probabilities. Of several structures
+        one dict an image and annotated structure, with ``structure``.
+
+    Raises:
+        ValueError: the student has another number of channels than there are structures.
     """
+    several = structures is not None and len(structures) > 1
     was_training = network.training
     network.eval()
     rows = []
     for item in tqdm(items, desc=title, unit="image", leave=False, disable=None if title else True):
         data = chain(dict(item))
-        mask = np.asarray(data["label"][0]) > 0.5
-        probability = predict_probability(network, torch.as_tensor(data["image"]).to(device), mask.shape)
-        # interpolation may leave [0, 1] by a rounding error
-        scores = map_scores(probability.clamp(0, 1).numpy(), mask, threshold, **options)
-        rows.append({"image": item["image"], **scores})
+        masks, image = np.asarray(data["label"]), torch.as_tensor(data["image"]).to(device)
+        if structures is None:
+            found = predict_probability(network, image, masks.shape[1:])[None]
+        else:
+            found = predict_structures(network, image, masks.shape[1:])
+            _check_channels(len(found), structures)
+        for i, mask in enumerate(masks[: len(found)]):
+            if structures is not None and (mask == MISSING).all():
+                continue
+            named = {"structure": structures[i]} if several else {}  # type: ignore[index]
+            scores = map_scores(found[i].numpy(), mask > 0.5, threshold, **options)
+            rows.append({**named, "image": item["image"], **scores})
     network.train(was_training)
     return rows
 
@@ -80,8 +106,9 @@ def evaluate_sets(
     threshold: float = 0.5,
     output_dir: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
+    structures: Sequence[str] | None = None,
     **options: Any,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Score a student on test sets and write one CSV a set.
 
     Args:
@@ -92,10 +119,13 @@ def evaluate_sets(
         threshold: probability from which a pixel is foreground.
         output_dir: folder for ``<set>.csv``; None writes nothing.
         weights: state dict to load first; None keeps the weights that the network has.
+        structures: see `evaluate_set`.
         options: ``spacing`` and ``tolerance`` of `map_scores`.
 
     Returns:
-        Set name -> result of `mean_scores`; distances are in pixels of the mask unless a spacing is given.
+        Set name -> result of `mean_scores`; distances are in pixels of the mask unless a spacing is given. Of several
+        structures that of `mean_of_structures`, with ``structures`` (name -> its own means, where it was annotated) and
+        ``missing`` (name -> images in which nobody annotated it, which count nowhere).
     """
     if weights is not None:
         # a network with side latents has heads that the exported file does not
@@ -110,8 +140,8 @@ def evaluate_sets(
     network.to(device)
     scores = {}
     for name, items in sets.items():
-        rows = evaluate_set(network, items, chain, device, threshold, title=name, **options)
-        scores[name] = mean_scores(rows)
+        rows = evaluate_set(network, items, chain, device, threshold, name, structures, **options)
+        scores[name] = _means(rows, structures, len(items))
         logger.info(
             "%s: n %d, Dice %.4f, IoU %.4f, S-measure %.4f, HD95 %.2f",
             name,
@@ -120,6 +150,45 @@ def evaluate_sets(
         if output_dir is not None:
             write_scores(Path(output_dir) / f"{name}.csv", rows)
     return scores
+
+
+def _means(
+    rows: Sequence[Mapping[str, Any]], structures: Sequence[str] | None, images: int
+) -> dict[str, Any]:
+    """The means of a set, and of several structures those of each."""
+    if structures is None or len(structures) == 1:
+        return mean_scores(rows)
+    own = {name: [row for row in rows if row["structure"] == name] for name in structures}
+    by_name = {name: mean_scores(found) for name, found in own.items() if found}
+    missing = {name: images - len(found) for name, found in own.items()}
+    return {**mean_of_structures(by_name), "structures": by_name, "missing": missing}
+
+
+@torch.no_grad()
+def check_student(network: nn.Module, image_size: int | Sequence[int], structures: Sequence[str]) -> None:
+    """Run a student once, so that one with the wrong number of channels is refused before any training.
+
+    Args:
+        network: student of RGB images; its mode is restored.
+        image_size: side, or ``(height, width)``.
+        structures: names of the structures.
+
+    Raises:
+        ValueError: it has not one output channel for each structure.
+    """
+    was_training = network.training
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    logits = network.eval()(torch.zeros(1, 3, *sides))
+    network.train(was_training)
+    _check_channels(logits.shape[1], structures)
+
+
+def _check_channels(channels: int, structures: Sequence[str]) -> None:
+    if channels != len(structures):
+        raise ValueError(
+            f"the student gives {channels} channel(s), but there are {len(structures)} structure(s): {', '.join(structures)}. "
+            f"Give it one for each: --network_def#out_channels {len(structures)}."
+        )
 
 
 def evaluate_bundle(
@@ -132,7 +201,8 @@ def evaluate_bundle(
     threshold: float = 0.5,
     spacing: Sequence[float] | None = None,
     tolerance: float = 2.0,
-) -> dict[str, dict[str, float]]:
+    structures: Sequence[str] | None = None,
+) -> dict[str, dict[str, Any]]:
     """Score a trained student and write ``evaluation.json`` beside one CSV a test set; see `evaluate_sets`.
 
     Raises:
@@ -143,7 +213,9 @@ def evaluate_bundle(
             "dataset_dir holds no test set. Allowed: TestDataset/<set>/{images,masks} or TestDB/<set>/{images,masks}."
         )
     measure = {"spacing": spacing, "tolerance": tolerance}
-    scores = evaluate_sets(network, sets, chain, device, threshold, output_dir, weights, **measure)
+    scores = evaluate_sets(
+        network, sets, chain, device, threshold, output_dir, weights, structures, **measure
+    )
     settings = {"threshold": threshold, **measure, "unit": "px" if spacing is None else "mm"}
     content = {"weights": str(weights), "test_sets": scores, "settings": settings}
     write_json(Path(output_dir) / "evaluation.json", content)

@@ -47,7 +47,7 @@ class Table:
     """Scores of one test set by one run, or by several.
 
     Args:
-        images: name of every image, unique in the set, sorted.
+        images: name of every image, unique in the set, sorted; of many structures ``<image>: <structure>``, one row each.
         paths: file of every image.
         groups: independent unit (video sequence, or the image itself) of every image.
         columns: score or fact -> ``(runs, images)``.
@@ -258,11 +258,13 @@ def _read_table(file: Path) -> Table | None:
         else ""
     )
     images = [os.path.relpath(path, top) if top else path for path in paths]
+    if "structure" in names:
+        images = [f"{image}: {row['structure']}" for image, row in zip(images, rows, strict=True)]
     order = sorted(range(len(rows)), key=images.__getitem__)
     groups = [row.get("group") or image_group(row["image"]) for row in rows]
     columns = {}
     for name in names:
-        if name not in ("image", "group", "label"):
+        if name not in ("image", "group", "label", "structure"):
             try:
                 columns[name] = np.array([[float(rows[i][name] or "nan") for i in order]])
             except (ValueError, TypeError) as error:

@@ -157,6 +157,11 @@ def _deployed(definition: Mapping[str, Any], config: Path, weights: Path) -> dic
     What a student has for training only (side latents) is in its definition and not in its weights.
     """
     state = load_state(weights)
+    if definition.get("pretrained"):
+        definition = {
+            **definition,
+            "pretrained": False,
+        }  # the weights are all there: nothing is fetched again
     network = _build(definition, config)
     dropped = tuple(getattr(network, "training_only", ()))
     if dropped and not any(key.startswith(dropped) for key in state):

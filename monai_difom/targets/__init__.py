@@ -3,7 +3,7 @@
 from .fuse import ConcatFusion, LearnedFusion, PCAFusion, make_fusion
 from .pipeline import TargetPipeline
 from .standardize import PhiStandardizer, StreamingCovariance, equal_diagonal_rotation
-from .terms import DistillationTerm, LogitTerm
+from .terms import DistillationTerm, LogitTerm, one_head_each
 
 __all__ = [
     "ConcatFusion",
@@ -16,4 +16,5 @@ __all__ = [
     "TargetPipeline",
     "equal_diagonal_rotation",
     "make_fusion",
+    "one_head_each",
 ]

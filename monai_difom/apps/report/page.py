@@ -17,7 +17,7 @@ from ...utils import atomic_path
 from ..examples import save_examples
 from ..record import finish_record, measure_cost
 from ..runs import Run, RunError, read_run
-from . import pictures, scores, training
+from . import pictures, scores, teachers, training
 from .columns import Column, make_columns, students
 from .html import text
 
@@ -35,6 +35,7 @@ def make_report(columns: Sequence[Column]) -> str:
         scores.by_size(columns),
         training.curves(columns),
         training.collapse(columns),
+        teachers.diagnostics(columns),
         pictures.maps(columns),
         training.cost(columns),
         training.record(columns),
@@ -74,8 +75,8 @@ def _lead(columns: Sequence[Column]) -> str:
     """One line on what the page is about."""
     first = students(columns)[0].runs[0]
     network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
-    teachers = ", ".join(training.teachers_of(first))
-    taught = f", distilled from {teachers or 'its teachers'}" if first.terms else ", trained on masks alone"
+    named = ", ".join(training.teachers_of(first))
+    taught = f", distilled from {named or 'its teachers'}" if first.terms else ", trained on masks alone"
     state = "" if first.summary else " The run is not finished."
     return f'<p class="note">{text(network + taught)}.{state}</p>'
 
@@ -138,6 +139,7 @@ def conclude(
     chain: Compose,
     output_dir: str | os.PathLike,
     report: bool = True,
+    structures: Sequence[str] | None = None,
 ) -> None:
     """Close the record of a finished training and write its ``report.html``; never lose the run over it.
 
@@ -147,13 +149,15 @@ def conclude(
         chain: loading chain of the evaluation.
         output_dir: the run's folder.
         report: whether the cost is measured, and examples and page are written.
+        structures: names of the channels of student and masks; None for one binary mask.
     """
     finish_record(trainer, output_dir)
     if not report:
         return
     try:
         measure_cost(trainer, output_dir)
-        save_examples(trainer.distiller.student, test_sets, chain, output_dir, trainer.state.device)
+        student, device = trainer.distiller.student, trainer.state.device
+        save_examples(student, test_sets, chain, output_dir, device, structures=structures)
         logger.info("Report: %s", write_report([output_dir], Path(output_dir) / "report.html"))
     # whatever goes wrong with the page, the training is done and its files are written
     except Exception as error:
