@@ -15,6 +15,7 @@ from monai.transforms import Compose
 from torch import nn
 from tqdm import tqdm
 
+from ..data import image_group
 from ..losses import MISSING
 from ..metrics import map_scores, mean_of_structures, mean_scores
 from ..utils import load_state, write_json
@@ -71,7 +72,7 @@ def evaluate_set(
 
     Returns:
         One dict an image: ``image`` (path) and what `map_scores` finds for the student's probabilities. Of several structures
-        one dict an image and annotated structure, with ``structure``.
+        one dict an image and annotated structure, with ``structure``. With ``group`` where the item's is not in its file name.
 
     Raises:
         ValueError: the student has another number of channels than there are structures.
@@ -92,6 +93,8 @@ def evaluate_set(
             if structures is not None and (mask == MISSING).all():
                 continue
             named = {"structure": structures[i]} if several else {}  # type: ignore[index]
+            if item.get("group", image_group(item["image"])) != image_group(item["image"]):
+                named["group"] = item["group"]
             scores = map_scores(found[i].numpy(), mask > 0.5, threshold, **options)
             rows.append({**named, "image": item["image"], **scores})
     network.train(was_training)

@@ -28,17 +28,20 @@ TITLES = {
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row an image: ``image``, the scores, the size, and the marks of `monai_difom.metrics.COLUMNS`.
+    """Write one row an image, of several structures one an image and structure.
+
+    Columns: ``structure`` and ``group`` where there are any, then those of `monai_difom.metrics.COLUMNS`: ``image``, the scores,
+    the size and the marks.
 
     ``e_measure_max`` of a row is the maximum of that image's own curve; the maximum of a set, in JSON files, is taken of
     the mean curve and therefore below the mean of this column.
     """
-    columns = [*(["structure"] if "structure" in rows[0] else []), *COLUMNS]
+    columns = [name for name in ("structure", "group") if any(name in row for row in rows)] + list(COLUMNS)
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([_cell(row[key]) for key in columns])
+            writer.writerow([_cell(row.get(key, "")) for key in columns])
 
 
 def _cell(value: Any) -> Any:
