@@ -8,46 +8,30 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 import yaml
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
-from safetensors.torch import save_file
 
 from monai_difom.apps.features_command import run_features
 from monai_difom.data import make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
 
-ROOT = Path(__file__).parents[2]
+from .common import ROOT, call, command
+from .common import workflow as bundle_workflow
+
 BUNDLE = ROOT / "bundles" / "polyp_difom"
 CONFIGS = BUNDLE / "configs"
 FEATURES = [4, 6, 8, 8, 8]
 TRAIN = [str(CONFIGS / "train.yaml"), str(ROOT / "configs" / "teachers" / "imagenet_local.yaml")]
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "polyp"
-    make_polyps(folder, train=16, test=5, size=72, seed=1)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
-    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.safetensors"
-    save_file(network.state_dict(), str(file))
-    return file
 
 
 def options(data: Path, teacher: Path, out: Path, **more: Any) -> dict[str, Any]:
@@ -67,33 +51,7 @@ def options(data: Path, teacher: Path, out: Path, **more: Any) -> dict[str, Any]
     }
 
 
-def workflow(files: list[str], **override: Any) -> ConfigWorkflow:
-    return ConfigWorkflow(
-        files,
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=str(CONFIGS / "logging.conf"),
-        workflow_type=override.pop("workflow_type", "train"),
-        run_id=override.pop("run_id", "run"),
-        **override,
-    )
-
-
-def command(run_id: str, files: list[str], **override: Any) -> list[str]:
-    words = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    for key, value in override.items():
-        words += [f"--{key}", str(value)]
-    return words
-
-
-def call(words: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        words,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+workflow = partial(bundle_workflow, BUNDLE)
 
 
 @pytest.fixture(scope="session")
