@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, verify_net_in_out
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,7 +22,7 @@ from monai_difom.utils import load_state
 
 from ..configs.test_configs import LOCAL, local  # noqa: F401 - a fixture
 from ..tiny import make_teacher
-from .common import ROOT, call, command
+from .common import ROOT, bright_corner, call, check_metadata, command
 from .common import workflow as bundle_workflow
 
 BUNDLE = ROOT / "bundles" / "agglomerated_encoder"
@@ -177,10 +177,7 @@ def test_the_trained_bundle_of_many_structures_evaluates_and_infers_by_itself(
         assert found["structures"][name] == pytest.approx(scores, abs=1e-5)
 
     images = tmp_path / "images"
-    images.mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70), dtype=np.uint8)).save(
-        images / "wide.png"
-    )
+    bright = bright_corner(images)
     given["output_dir"] = str(tmp_path / "masks")
     flow = alone(
         [str(bundle / "configs" / "inference.yaml")], workflow_type="infer", dataset_dir=str(images), **given
@@ -188,15 +185,12 @@ def test_the_trained_bundle_of_many_structures_evaluates_and_infers_by_itself(
     flow.initialize()
     assert flow.check_properties() == []
     # a student that marks what is bright in one channel, so that the way back is visible
-    picture = np.zeros((50, 70, 3), np.uint8)
-    picture[:20, 40:] = 255
-    Image.fromarray(picture).save(images / "wide.png")
     flow.evaluator.network = _Bright()
     flow.run()
     written = {file.name: np.asarray(Image.open(file)) for file in (tmp_path / "masks").iterdir()}
     assert set(written) == {f"wide_{name}.png" for name in STRUCTURES}
     assert all(mask.shape == (50, 70) and mask.dtype == np.uint8 for mask in written.values())
-    assert ((written["wide_hyoid.png"] == 1) == (picture[..., 0] > 127)).mean() > 0.97
+    assert ((written["wide_hyoid.png"] == 1) == bright).mean() > 0.97
     assert not written["wide_bolus.png"].any()
 
 
@@ -239,9 +233,7 @@ def test_the_zoo_verifies_metadata_shapes_and_export(
     student.load_state_dict(load_state(weights))
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(torch.jit.load(target)(image), student(image), atol=1e-4, rtol=1e-4)
-    schema = tmp_path / "schema.json"
-    schema.write_bytes((shared_data.parent / "schema" / "meta_schema_20240725.json").read_bytes())
-    verify_metadata(meta_file=meta, filepath=str(schema))
+    check_metadata(BUNDLE, shared_data.parent, tmp_path)
 
 
 BALANCERS = [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, verify_net_in_out
 from PIL import Image
 
 from monai_difom.apps.features_command import run_features
@@ -25,7 +25,7 @@ from monai_difom.data import make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
 
-from .common import ROOT, call, command
+from .common import ROOT, bright_corner, call, check_metadata, command
 from .common import workflow as bundle_workflow
 
 BUNDLE = ROOT / "bundles" / "polyp_difom"
@@ -158,9 +158,7 @@ def test_evaluating_finds_the_scores_of_the_training(trained: Path, data: Path, 
 
 def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
-    images.mkdir()
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(images / "wide.png")
+    bright = bright_corner(images)
     flow = workflow(
         [str(CONFIGS / "inference.yaml")],
         workflow_type="infer",
@@ -174,9 +172,6 @@ def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, 
     flow.initialize()
     assert flow.check_properties() == []
     # a student that marks what is bright in its upright input, so that the way back is visible
-    picture = np.zeros((50, 70, 3), np.uint8)
-    picture[:20, 40:] = 255
-    Image.fromarray(picture).save(images / "wide.png")
     flow.evaluator.network = _Bright()
     flow.run()
     with Image.open(tmp_path / "masks" / "wide_mask.png") as mask:
@@ -184,7 +179,7 @@ def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, 
     assert found.shape == (50, 70)
     assert found.dtype == np.uint8
     assert set(np.unique(found)) == {0, 1}
-    assert (found == (picture[..., 0] > 127)).mean() > 0.97
+    assert (found == bright).mean() > 0.97
 
 
 class _Bright(torch.nn.Module):
@@ -220,9 +215,7 @@ def test_the_zoo_verifies_metadata_shapes_and_export(trained: Path, tmp_path: Pa
 
 
 def test_the_metadata_follow_the_zoo_schema(tmp_path: Path, shared_data: Path) -> None:
-    schema = tmp_path / "schema.json"
-    schema.write_bytes((shared_data.parent / "schema" / "meta_schema_20240725.json").read_bytes())
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+    check_metadata(BUNDLE, shared_data.parent, tmp_path)
     meta = json.loads((CONFIGS / "metadata.json").read_text())
     assert meta["changelog"][meta["version"]]
 
