@@ -17,7 +17,7 @@ from ...utils import atomic_path
 from ..examples import save_examples
 from ..record import finish_record, measure_cost
 from ..runs import Run, RunError, read_run
-from . import pictures, scores, teachers, training
+from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
 from .html import text
 
@@ -30,6 +30,7 @@ def make_report(columns: Sequence[Column]) -> str:
     named = ", ".join(column.label for column in students(columns))
     sections = [
         scores.results(columns),
+        structures.by_structure(columns),
         scores.comparison(columns),
         pictures.examples(columns),
         scores.by_size(columns),
