@@ -212,7 +212,10 @@ def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path) -> Path:
     options["feature_store"] = (
         runs / "stores" / "_".join([*(["imagenet"] if general else []), *specialists, *raw])
     )
-    bundle("features", files, out / "log.txt", **options)
+    stored = options["feature_store"] / "complete"
+    if not stored.exists():
+        bundle("features", files, out / "log.txt", **options)
+        stored.touch()
     bundle("training", files, out / "log.txt", **options, **more)
     return out
 
