@@ -173,8 +173,10 @@ def test_the_trained_bundle_of_many_structures_evaluates_and_infers_by_itself(
     found = json.loads((tmp_path / "evaluation.json").read_text())["test_sets"]["synthetic"]
     expected = json.loads((many / "summary.json").read_text())["test_sets"]["synthetic"]
     assert found["missing"] == expected["missing"]
+    readme = (bundle / "docs" / "README.md").read_text()
     for name, scores in expected["structures"].items():
         assert found["structures"][name] == pytest.approx(scores, abs=1e-5)
+        assert f"| synthetic, {name} | {scores['n']} | {scores['dice']:.3f} |" in readme
 
     images = tmp_path / "images"
     bright = bright_corner(images)
