@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,6 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from monai_difom.data import loading_chain, make_polyps, read_structures, train_validation
+from monai_difom.data import test_sets as sets_of
+from monai_difom.losses import MISSING
+
+from .layouts import make_drive
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,3 +43,32 @@ def test_the_evaluation_gives_the_numbers_of_the_libraries(shared_data: Path) ->
     assert result["images"] == 6
     assert result["same_numbers"] is True
     assert result["speedup"] > 0
+
+
+def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location(
+        "agglomeration", ROOT / "benchmarks/agglomeration.py"
+    )
+    assert specification is not None
+    assert specification.loader is not None
+    benchmark = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(benchmark)
+    data = tmp_path / "data"
+    make_polyps(data / "polyp", train=20, test=2, size=300)
+    make_drive(data / "DRIVE")
+    for n in range(6):
+        for kind in ("images", "masks"):
+            (data / "DSB2018_120" / kind).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (64, 48), 255).save(data / "DSB2018_120" / kind / f"{n}.png")
+    folder = benchmark.prepare(data, tmp_path / "prepared")
+    assert read_structures(folder / "all") == list(benchmark.TASKS)
+    train, validation = train_validation(folder / "all")
+    test = sets_of(folder / "all")["test"]
+    groups = [{item["group"] for item in items} for items in (train, validation, test)]
+    assert not groups[0] & groups[1]
+    for items in (train, validation, test):
+        assert {len(item["label"]) for item in items} == {1}
+        assert {name for item in items for name in item["label"]} == set(benchmark.TASKS)
+    chain = loading_chain(32, structures=benchmark.TASKS)
+    label = chain(next(item for item in train if "vessel" in item["label"]))["label"]
+    assert [bool((channel == MISSING).all()) for channel in label] == [True, False, True]

@@ -1,7 +1,14 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from .command_line import check_images, check_overrides
-from .evaluate import evaluate_bundle, evaluate_set, evaluate_sets, predict_probability
+from .evaluate import (
+    check_student,
+    evaluate_bundle,
+    evaluate_set,
+    evaluate_sets,
+    predict_probability,
+    predict_structures,
+)
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
@@ -30,6 +37,7 @@ __all__ = [
     "check_bundle",
     "check_images",
     "check_overrides",
+    "check_student",
     "check_transfer_set",
     "conclude",
     "describe_run",
@@ -44,6 +52,7 @@ __all__ = [
     "keep_best",
     "last_checkpoint",
     "predict_probability",
+    "predict_structures",
     "pretrain_encoder",
     "run_ids",
     "run_stage",

@@ -22,8 +22,9 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 from torch import nn
 
+from ..losses import MISSING
 from ..utils import atomic_path
-from .evaluate import predict_probability
+from .evaluate import predict_probability, predict_structures
 from .volumes import fullest_slice, predict_volume, volume_picture
 
 FOLDER = "examples"
@@ -89,6 +90,7 @@ def save_examples(
     device: torch.device | str = "cpu",
     threshold: float = 0.5,
     inferer: Callable = SimpleInferer(),  # noqa: B008 - it has no state
+    structures: Sequence[str] | None = None,
 ) -> None:
     """Write ``examples/<set>.json`` of every test set. Of a volume the slice with the largest mask is shown and counted.
 
@@ -103,6 +105,8 @@ def save_examples(
         device: where to run.
         threshold: probability from which a pixel is foreground.
         inferer: runs the network on a volume.
+        structures: names of the channels, None for one binary mask. Outlines are then those of all structures that an image
+            is annotated for, ``foreground`` their union and ``dice`` their mean.
     """
     was_training = network.training
     network.to(device).eval()
@@ -111,24 +115,21 @@ def save_examples(
         places: dict[str, int] = {}
         for item in items:
             data = chain(dict(item))
-            mask = np.asarray(data["label"][0]) > 0.5
-            image = torch.as_tensor(data["image"]).to(device)
-            if mask.ndim == 3:
+            masks = np.asarray(data["label"])
+            if masks.ndim == 4:
+                mask = masks[0] > 0.5
                 whole = predict_volume(network, data["image"], chain, inferer, device)
                 place = places[item["image"]] = fullest_slice(mask)
-                mask, probability = mask[..., place], whole[..., place].numpy()
+                entries[item["image"]] = _entry([mask[..., place]], [whole[..., place].numpy()], threshold)
+                continue
+            image, size = torch.as_tensor(data["image"]).to(device), masks.shape[1:]
+            if structures is None:
+                maps = predict_probability(network, image, size).numpy()[None]
             else:
-                probability = predict_probability(network, image, mask.shape).numpy()
-            found = probability >= threshold
-            total = int(found.sum() + mask.sum())
-            entries[item["image"]] = {
-                "height": mask.shape[0],
-                "width": mask.shape[1],
-                "foreground": int(mask.sum()),
-                "dice": round(2 * int((found & mask).sum()) / total, 4) if total else 1.0,
-                "truth": outline(mask),
-                "prediction": outline(probability, threshold),
-            }
+                maps = predict_structures(network, image, size).numpy()
+            pairs = [(m, p) for m, p in zip(masks, maps, strict=False) if not (m == MISSING).all()]
+            if pairs:
+                entries[item["image"]] = _entry([m > 0.5 for m, _ in pairs], [p for _, p in pairs], threshold)
         paths = list(entries)
         for index, kind in choose([entries[path]["dice"] for path in paths]).items():
             path = paths[index]
@@ -139,6 +140,23 @@ def save_examples(
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps({"threshold": threshold, "images": entries}), encoding="utf-8")
     network.train(was_training)
+
+
+def _entry(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray], threshold: float) -> dict[str, Any]:
+    """What is kept of one image: outlines, and the mean Dice, of its structures."""
+    dice = []
+    for mask, probability in zip(masks, maps, strict=True):
+        found = probability >= threshold
+        total = int(found.sum() + mask.sum())
+        dice.append(2 * int((found & mask).sum()) / total if total else 1.0)
+    return {
+        "height": masks[0].shape[0],
+        "width": masks[0].shape[1],
+        "foreground": int(np.any(masks, axis=0).sum()),
+        "dice": round(float(np.mean(dice)), 4),
+        "truth": "".join(outline(mask) for mask in masks),
+        "prediction": "".join(outline(probability, threshold) for probability in maps),
+    }
 
 
 def load_examples(folder: str | os.PathLike) -> dict[str, dict[str, dict[str, Any]]]:

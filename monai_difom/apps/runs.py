@@ -47,16 +47,18 @@ class Table:
     """Scores of one test set by one run, or by several.
 
     Args:
-        images: name of every image, unique in the set, sorted.
+        images: name of every image, unique in the set, sorted; of many structures ``<image>: <structure>``, one row each.
         paths: file of every image.
         groups: independent unit (video sequence, or the image itself) of every image.
         columns: score or fact -> ``(runs, images)``.
+        structures: structure of every row; empty where there is only one.
     """
 
     images: tuple[str, ...]
     paths: tuple[str, ...]
     groups: tuple[str, ...]
     columns: dict[str, np.ndarray]
+    structures: tuple[str, ...] = ()
 
     @property
     def scores(self) -> list[str]:
@@ -67,11 +69,17 @@ class Table:
     def only(self, images: Sequence[str]) -> Table:
         """Return the rows of these images."""
         places = [self.images.index(image) for image in images]
-        images, paths, groups = (
-            tuple(rows[i] for i in places) for rows in (self.images, self.paths, self.groups)
+        images, paths, groups, structures = (
+            tuple(rows[i] for i in places) if rows else ()
+            for rows in (self.images, self.paths, self.groups, self.structures)
         )
-        return Table(
-            images, paths, groups, {name: values[:, places] for name, values in self.columns.items()}
+        columns = {name: values[:, places] for name, values in self.columns.items()}
+        return Table(images, paths, groups, columns, structures)
+
+    def of_structure(self, name: str) -> Table:
+        """Return the rows of one structure."""
+        return self.only(
+            [image for image, own in zip(self.images, self.structures, strict=True) if own == name]
         )
 
 
@@ -184,6 +192,7 @@ def merge(tables: Sequence[Table], names: Sequence[str]) -> Table:
         first.paths,
         first.groups,
         {name: np.concatenate([table.columns[name] for table in tables]) for name in shared},
+        first.structures,
     )
 
 
@@ -258,14 +267,17 @@ def _read_table(file: Path) -> Table | None:
         else ""
     )
     images = [os.path.relpath(path, top) if top else path for path in paths]
+    if "structure" in names:
+        images = [f"{image}: {row['structure']}" for image, row in zip(images, rows, strict=True)]
     order = sorted(range(len(rows)), key=images.__getitem__)
     groups = [row.get("group") or image_group(row["image"]) for row in rows]
     columns = {}
     for name in names:
-        if name not in ("image", "group", "label"):
+        if name not in ("image", "group", "label", "structure"):
             try:
                 columns[name] = np.array([[float(rows[i][name] or "nan") for i in order]])
             except (ValueError, TypeError) as error:
                 raise RunError(f"{file}: column {name!r} holds what is no number: {error}.") from error
     names_of, files, units = (tuple(part[i] for i in order) for part in (images, paths, groups))
-    return Table(names_of, files, units, columns)
+    structures = tuple(rows[i]["structure"] for i in order) if "structure" in names else ()
+    return Table(names_of, files, units, columns, structures)

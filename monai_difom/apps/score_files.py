@@ -28,13 +28,16 @@ TITLES = {
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row an image: ``image``, the scores, the size, and the marks of `monai_difom.metrics.COLUMNS`.
+    """Write one row an image, of several structures one an image and structure.
+
+    Columns: ``structure`` and ``group`` where there are any, then those of `monai_difom.metrics.COLUMNS`: ``image``, the scores,
+    the size and the marks.
 
     ``e_measure_max`` of a row is the maximum of that image's own curve; the maximum of a set, in JSON files, is taken of
     the mean curve and therefore below the mean of this column. Volumes have no scores of grey maps. Where the size of a pixel
     is known, it follows as ``spacing_1``, ``spacing_2``, ... (millimetres, by axis), and distances are in millimetres.
     """
-    columns = [*(["structure"] if "structure" in rows[0] else [])]
+    columns = [name for name in ("structure", "group") if any(name in row for row in rows)]
     columns += [name for name in COLUMNS if all(name in row for row in rows)]
     if all("spacing" in row for row in rows):
         rows = [
@@ -45,7 +48,7 @@ def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> 
         writer = csv.writer(stream)
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([_cell(row[key]) for key in columns])
+            writer.writerow([_cell(row.get(key, "")) for key in columns])
 
 
 def _cell(value: Any) -> Any:

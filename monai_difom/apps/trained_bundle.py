@@ -183,6 +183,11 @@ def _deployed(definition: Mapping[str, Any], config: Path, weights: Path) -> dic
     What a student has for training only (side latents) is in its definition and not in its weights.
     """
     state = load_state(weights)
+    if definition.get("pretrained"):
+        definition = {
+            **definition,
+            "pretrained": False,
+        }  # the weights are all there: nothing is fetched again
     network = _build(definition, config)
     dropped = tuple(getattr(network, "training_only", ()))
     if dropped and not any(key.startswith(dropped) for key in state):
@@ -246,10 +251,19 @@ def _readme(text: str, teachers: list[dict[str, Any]], scores: Mapping[str, Mapp
 def _scores_section(scores: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
         f"| {name} | {s['n']} | {s['dice']:.3f} | {s['iou']:.3f} | {s['hd95']:.1f} |"
-        for name, s in scores.items()
+        for name, s in _by_structure(scores).items()
     ]
     head = ["| test set | images | Dice | IoU | HD95 (pixels) |", "|---|---|---|---|---|"]
     return "\n".join(["Scores", "", "Per image, at the size of the mask, after training.", "", *head, *rows])
+
+
+def _by_structure(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Scores by test set; of several structures their mean, and then those of each."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, means in scores.items():
+        found[name] = means
+        found.update({f"{name}, {structure}": own for structure, own in means.get("structures", {}).items()})
+    return found
 
 
 def _teachers_section(teachers: list[dict[str, Any]]) -> str:

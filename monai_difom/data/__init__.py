@@ -19,7 +19,7 @@ from .nifti import CheckVolumesd, is_volume, volume_sets, volume_slices, voxel_s
 from .policies import POLICIES
 from .shards import DamagedShardError, StoreError
 from .store_build import Build, build_shards
-from .structures import LoadStructuresd, check_structures, read_structures
+from .structures import LoadStructuresd, check_structures, read_structures, structure_names
 from .synthetic import make_polyps, polyp_image
 from .synthetic_fluoroscopy import STRUCTURES, make_fluoroscopy, swallow_frame
 from .transfer import (
@@ -69,6 +69,7 @@ __all__ = [
     "regroup",
     "split_validation",
     "strong_augmentation",
+    "structure_names",
     "swallow_frame",
     "test_sets",
     "train_validation",

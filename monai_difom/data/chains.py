@@ -30,7 +30,7 @@ def _picture_pair(mask_threshold: float | None, structures: Sequence[str] | None
             LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
             EnsureChannelFirstd("image"),
             Transposed("image", indices=[0, 2, 1]),
-            LoadStructuresd(structures),
+            LoadStructuresd(structures, mask_threshold=mask_threshold),
         ]
     return [
         LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
@@ -60,7 +60,9 @@ def loading_chain(
 
 
 def training_augmentation(
-    mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    views: int | Sequence[int] = 8,
 ) -> Compose:
     """Return the random chain: one dihedral view for all, then light changes that the teachers do not see.
 
@@ -69,13 +71,14 @@ def training_augmentation(
     Args:
         mean: mean of the student's normalisation.
         std: deviation of the student's normalisation.
+        views: dihedral views that are drawn among, see `RandViewd`.
     """
     light = RandPhotometricd(
         "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
     )
     return Compose(
         [
-            RandViewd(PAIR, allow_missing_keys=True),
+            RandViewd(PAIR, views=views, allow_missing_keys=True),
             SplitTeacherd(),
             light,
             NormalizeImaged("image", mean=mean, std=std),

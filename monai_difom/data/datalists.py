@@ -83,11 +83,12 @@ def training_pairs(dataset_dir: str | Path) -> list[Item]:
     return _pairs_in(root, root)
 
 
-def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
+def test_sets(dataset_dir: str | Path, group: str | None = None) -> dict[str, list[Item]]:  # noqa: PT028 - no test
     """Return the test sets of a data set by name; empty when it has none.
 
     Args:
         dataset_dir: as in `training_pairs`.
+        group: what tells which images belong together, see `train_validation`.
 
     Returns:
         ``{"Kvasir": [item, ...], ...}``, names and items sorted. The test list of a datalist is named
@@ -95,9 +96,15 @@ def test_sets(dataset_dir: str | Path) -> dict[str, list[Item]]:
 
     Raises:
         FileNotFoundError: the folder, or a file that the datalist names, is absent.
-        ValueError: images and masks of a set do not pair up.
+        ValueError: images and masks of a set do not pair up; see `regroup`.
     """
-    root = _existing(dataset_dir)
+    sets = _test_sets(_existing(dataset_dir))
+    return (
+        sets if group is None else {name: regroup(items, group, dataset_dir) for name, items in sets.items()}
+    )
+
+
+def _test_sets(root: Path) -> dict[str, list[Item]]:
     datalist = _datalist_of(root)
     if datalist is not None:
         items = read_datalist(datalist, "test")

@@ -6,7 +6,9 @@ A label is one of
   A structure without a file, or with the file null, was not annotated in that image;
 - one indexed file for all, ``"path.png"`` (8-bit grey, 16-bit or palette) or ``"path.nii.gz"``: value n is the n-th
   structure, 0 the background. Everything counts as annotated unless the item says ``annotated: [names]``;
-- a NIfTI of one channel per structure, ``(W, H, K)``, 0 and 1, for masks that overlap.
+- a NIfTI of one channel per structure, ``(W, H, K)``, 0 and 1, for masks that overlap;
+- of a single structure, any binary mask: 0 and one other value;
+- absent, in an item without label: nobody annotated anything.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from .checks import SHOWN, binarise
 from .datalist_file import NIFTI_SUFFIXES
 
 NAMES_FILE = "structures.json"
+FOREGROUND = "foreground"
 
 
 def read_structures(dataset_dir: str | Path) -> list[str]:
@@ -40,7 +43,26 @@ def read_structures(dataset_dir: str | Path) -> list[str]:
     Raises:
         ValueError: there are none, or a name stands twice.
     """
-    root = Path(dataset_dir).expanduser()
+    found = _named(Path(dataset_dir).expanduser())
+    if not found:
+        raise ValueError(
+            f"{dataset_dir} names no structures. Write {NAMES_FILE}: "
+            '{"structures": ["hyoid", "bolus"]}, or put the masks of each into a folder of its own below masks.'
+        )
+    return found
+
+
+def structure_names(dataset_dir: str | Path) -> list[str]:
+    """Return the names of a data set's structures as `read_structures` does; one, ``foreground``, of plain binary masks.
+
+    Raises:
+        ValueError: a name stands twice.
+    """
+    return _named(Path(dataset_dir).expanduser()) or [FOREGROUND]
+
+
+def _named(root: Path) -> list[str]:
+    """The names that a data set gives its structures; empty where it gives none."""
     files = [root] if root.is_file() else [root / NAMES_FILE, root / "datalist.json"]
     for file in files:
         if file.is_file():
@@ -53,15 +75,9 @@ def read_structures(dataset_dir: str | Path) -> list[str]:
         for place in ("TrainDataset", "TrainDB", ".")
         for name in ("masks", "mask", "labels")
     ]
-    found = sorted(
+    return sorted(
         {f.name for m in masks if m.is_dir() for f in m.iterdir() if f.is_dir() and f.name[0] != "."}
     )
-    if not found:
-        raise ValueError(
-            f"{root} names no structures. Write {NAMES_FILE}: "
-            '{"structures": ["hyoid", "bolus"]}, or put the masks of each into a folder of its own below masks.'
-        )
-    return found
 
 
 def _checked(names: Any, file: Path) -> list[str]:
@@ -137,23 +153,33 @@ class LoadStructuresd(MapTransform):
         structures: names in the order of the channels.
         key: key of the label, see the module; ``annotated`` beside it names what an indexed mask covers.
         image_key: key of the loaded image ``(C, H, W)``, whose size a label without any file takes.
+        mask_threshold: grey value from which a pixel of a mask of one structure is foreground; None refuses grey masks.
 
     Raises:
         ValueError: a mask cannot be understood or sizes differ; names the file.
     """
 
-    def __init__(self, structures: Sequence[str], key: str = "label", image_key: str = "image") -> None:
+    def __init__(
+        self,
+        structures: Sequence[str],
+        key: str = "label",
+        image_key: str = "image",
+        mask_threshold: float | None = None,
+    ) -> None:
         super().__init__([key])
         if not structures:
             raise ValueError("structures is empty: name at least one.")
         self.structures = list(structures)
         self.key, self.image_key = key, image_key
+        self.mask_threshold = mask_threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        label, annotated = d[self.key], d.pop("annotated", None)
+        label, annotated = d.get(self.key, {}), d.pop("annotated", None)
         size = tuple(d[self.image_key].shape[1:])
         joint = not isinstance(label, Mapping)
+        if joint and len(self.structures) == 1 and annotated is None:
+            label, joint = {self.structures[0]: label}, False
         masks = self._joint(str(label), annotated) if joint else self._separate(label, size)
         if masks.shape[1:] != size:
             raise ValueError(
@@ -173,7 +199,7 @@ class LoadStructuresd(MapTransform):
             if file is None:
                 continue
             try:
-                mask = binarise(_indices(file, grey=True)[None])[0]
+                mask = binarise(_indices(file, grey=True)[None], self.mask_threshold)[0]
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from error
             if tuple(mask.shape) != size:

@@ -17,8 +17,9 @@ from ..utils import is_main_rank, save_state
 class TrainingCheckpoint:
     """Writes ``last.pt`` (the whole training state) and ``model.pt`` (the best plain student) after epochs.
 
-    The best student is that with the highest validation metric; without a validator it is the last one. Files are
-    written beside their place and renamed, so that a kill leaves the former one whole.
+    The best student is that with the highest validation metric; without a validator it is the last one. A phase on features
+    alone leaves the decoder as it was, so its scores say nothing: the last student counts until masks (or predictions) are
+    learned. Files are written beside their place and renamed, so that a kill leaves the former one whole.
 
     Args:
         save_dir: folder of both files.
@@ -65,12 +66,19 @@ class TrainingCheckpoint:
             return None
         return float(self.validator.state.metrics[self.validator.state.key_metric_name])
 
+    def _predicts(self) -> bool:
+        """Whether the current phase teaches the output anything."""
+        terms, phase = self.trainer.targets.terms, self.trainer.phase
+        return phase.uses("segmentation") or any(
+            phase.uses(n) and t.tap == "output" for n, t in terms.items()
+        )
+
     def _completed(self, engine: Engine) -> None:
-        epoch = engine.state.epoch
-        score = self._score(epoch)
+        epoch, predicts = engine.state.epoch, self._predicts()
+        score = self._score(epoch) if predicts else None
         final = epoch == self.trainer.plan.epochs
         better = score is not None and (self.best is None or score > self.best)
-        if better or self.validator is None or (final and self.best is None):
+        if better or self.validator is None or (self.best is None and (final or not predicts)):
             self.best, self.best_epoch = score, epoch
             save_state(self.folder / self.best_name, network_state(self.trainer.distiller.student))
         if epoch % self.interval == 0 or final:

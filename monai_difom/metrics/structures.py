@@ -18,7 +18,8 @@ class StructureDice(Metric):
     Per image and structure; both empty is 1, one of the two empty is 0. Channels that are `MISSING` in an image do not
     count, and a structure that is annotated nowhere does not count in the mean.
 
-    After an epoch the engine's metrics hold the mean under the metric's name, and ``<name>/<structure>`` for each.
+    After an epoch the engine's metrics hold the mean under the metric's name and, of several structures, ``<name>/<structure>``
+    for each.
 
     Args:
         structures: names of the channels.
@@ -61,6 +62,8 @@ class StructureDice(Metric):
     def completed(self, engine: Engine, name: str) -> None:
         """Write the mean and every structure's Dice into the engine's metrics."""
         super().completed(engine, name)
+        if len(self.structures) == 1:
+            return
         for structure, total, count in zip(self.structures, self._sum, self._count, strict=True):
             if count > 0:
                 engine.state.metrics[f"{name}/{structure}"] = float(total / count)

@@ -3,7 +3,7 @@
 from .fuse import ConcatFusion, LearnedFusion, PCAFusion, make_fusion
 from .pipeline import TargetPipeline
 from .standardize import PhiStandardizer, StreamingCovariance, equal_diagonal_rotation
-from .terms import DistillationTerm, LogitTerm, layer_terms
+from .terms import DistillationTerm, LogitTerm, layer_terms, one_head_each
 
 __all__ = [
     "ConcatFusion",
@@ -17,4 +17,5 @@ __all__ = [
     "equal_diagonal_rotation",
     "layer_terms",
     "make_fusion",
+    "one_head_each",
 ]

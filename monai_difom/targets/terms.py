@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 
 from ..losses import FeatureDistillationLoss, LogitDistillationLoss
+from ..networks.teachers import Teacher
+from ..utils import look_up
 from ..utils.bands import Shape
 
 
@@ -103,3 +105,37 @@ def layer_terms(
         )
         for name, tap in layers.items()
     ]
+
+
+def one_head_each(
+    teachers: Mapping[str, Teacher],
+    tap: str = "bottleneck",
+    head: str = "mlp",
+    maps: Mapping[str, str] | None = None,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> list[DistillationTerm]:
+    """Return one term for every teacher, named after it: all heads read the student at the same place.
+
+    The agglomeration of Zeng et al. (arXiv 2504.02351): one projection head per teacher on the student's embedding, patch
+    tokens only.
+
+    Args:
+        teachers: name -> teacher.
+        tap: tap of the student that all heads read.
+        head: kind of every head, see `DistillationTerm`.
+        maps: teacher -> the map of it that is matched; by default its last one, which is the deepest.
+        loss: distance of head output and target; `FeatureDistillationLoss` by default.
+
+    Raises:
+        ValueError: ``maps`` names a teacher or a map that there is not.
+    """
+    wanted = dict(maps or {})
+    for name in wanted:
+        look_up("teacher in maps", name, teachers)
+    terms = []
+    for name, teacher in teachers.items():
+        chosen = wanted.get(name, list(teacher.maps)[-1])
+        look_up(f"map of teacher {name!r}", chosen, teacher.maps)
+        distance = loss if loss is not None else FeatureDistillationLoss()
+        terms.append(DistillationTerm(name, tap, f"{name}/{chosen}", head=head, loss=distance))
+    return terms

@@ -10,6 +10,7 @@ from .photometric import (
     SplitTeacherd,
     apply_photometric,
 )
+from .save import SaveStructuresd
 from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RandPhotometricd",
     "RandViewd",
     "ResizeImaged",
+    "SaveStructuresd",
     "SplitTeacherd",
     "allowed_views",
     "apply_photometric",

@@ -90,3 +90,18 @@ def test_names_and_directions_of_scores() -> None:
     assert score_name("novel") == "novel"
     assert higher_is_better("dice")
     assert not higher_is_better("hd95/lung")
+
+
+def test_rows_of_several_structures_are_told_apart_and_keep_their_group(tmp_path: Path) -> None:
+    lines = [
+        "structure,group,image,dice",
+        "air,p1,/d/a.png,0.5",
+        "bolus,p1,/d/a.png,0.25",
+        "air,p2,/d/b.png,1.0",
+    ]
+    (tmp_path / "swallows.csv").write_text("\n".join(lines) + "\n")
+    table = read_run(tmp_path).tables["swallows"]
+    assert table.images == ("a.png: air", "a.png: bolus", "b.png: air")
+    assert table.groups == ("p1", "p1", "p2")
+    assert table.paths == ("/d/a.png", "/d/a.png", "/d/b.png")
+    assert table.columns["dice"].tolist() == [[0.5, 0.25, 1.0]]

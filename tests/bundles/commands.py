@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+import numpy as np
+from monai.bundle import ConfigWorkflow, verify_metadata
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,3 +52,19 @@ def first_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error)
+
+
+def bright_corner(folder: Path) -> np.ndarray:
+    """Write ``wide.png``, 50 x 70 with a bright corner that tells up from down and left from right; return where it is bright."""
+    bright = np.zeros((50, 70), bool)
+    bright[:20, 40:] = True
+    folder.mkdir()
+    Image.fromarray(np.repeat(bright[..., None] * np.uint8(255), 3, 2)).save(folder / "wide.png")
+    return bright
+
+
+def check_metadata(bundle: Path, shared: Path, folder: Path) -> None:
+    """Validate a bundle's metadata against the zoo's schema, a copy of which lies in the shared folder."""
+    schema = folder / "schema.json"
+    schema.write_bytes((shared / "schema" / "meta_schema_20240725.json").read_bytes())
+    verify_metadata(meta_file=str(bundle / "configs" / "metadata.json"), filepath=str(schema))

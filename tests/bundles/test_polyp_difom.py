@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 import yaml
-from monai.bundle import ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, verify_net_in_out
 from PIL import Image
-from safetensors.torch import save_file
 
 from monai_difom.apps import evaluate_sets
 from monai_difom.apps.command_line import cause_of
@@ -28,29 +26,13 @@ from monai_difom.apps.features_command import run_features
 from monai_difom.data import evaluation_chain, make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state
-from tests.bundles.commands import ROOT, bundle_workflow, call, command
+from tests.bundles.commands import ROOT, bright_corner, bundle_workflow, call, check_metadata, command
 
 BUNDLE = ROOT / "bundles" / "polyp_difom"
 CONFIGS = BUNDLE / "configs"
 FEATURES = [4, 6, 8, 8, 8]
 workflow = partial(bundle_workflow, CONFIGS)
 TRAIN = [str(CONFIGS / "train.yaml"), str(ROOT / "configs" / "teachers" / "imagenet_local.yaml")]
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "polyp"
-    make_polyps(folder, train=16, test=5, size=72, seed=1)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
-    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.safetensors"
-    save_file(network.state_dict(), str(file))
-    return file
 
 
 def options(data: Path, teacher: Path, out: Path, **more: Any) -> dict[str, Any]:
@@ -182,9 +164,7 @@ def test_weights_of_another_student_are_refused_with_their_keys(trained: Path) -
 
 def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
-    images.mkdir()
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(images / "wide.png")
+    bright = bright_corner(images)
     flow = workflow(
         [str(CONFIGS / "inference.yaml")],
         workflow_type="infer",
@@ -198,9 +178,6 @@ def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, 
     flow.initialize()
     assert flow.check_properties() == []
     # a student that marks what is bright in its upright input, so that the way back is visible
-    picture = np.zeros((50, 70, 3), np.uint8)
-    picture[:20, 40:] = 255
-    Image.fromarray(picture).save(images / "wide.png")
     flow.evaluator.network = _Bright()
     flow.run()
     with Image.open(tmp_path / "masks" / "wide_mask.png") as mask:
@@ -208,7 +185,7 @@ def test_inference_writes_upright_masks_at_the_size_of_the_image(trained: Path, 
     assert found.shape == (50, 70)
     assert found.dtype == np.uint8
     assert set(np.unique(found)) == {0, 1}
-    assert (found == (picture[..., 0] > 127)).mean() > 0.97
+    assert (found == bright).mean() > 0.97
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "no folder"), (True, "holds no images but sub")])
@@ -257,9 +234,7 @@ def test_the_zoo_verifies_metadata_shapes_and_export(trained: Path, tmp_path: Pa
 
 
 def test_the_metadata_follow_the_zoo_schema(tmp_path: Path, shared_data: Path) -> None:
-    schema = tmp_path / "schema.json"
-    schema.write_bytes((shared_data.parent / "schema" / "meta_schema_20240725.json").read_bytes())
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+    check_metadata(BUNDLE, shared_data.parent, tmp_path)
     meta = json.loads((CONFIGS / "metadata.json").read_text())
     assert meta["changelog"][meta["version"]]
 

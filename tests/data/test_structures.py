@@ -19,6 +19,7 @@ from monai_difom.data import (
     loading_chain,
     plain_augmentation,
     read_structures,
+    structure_names,
     train_validation,
     training_augmentation,
     training_pairs,
@@ -301,3 +302,41 @@ def test_groups_that_cannot_be_found_are_refused(tmp_path: Path, group: str, mes
     (tmp_path / "frames.csv").write_text("image,patient\na,p1\n")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         train_validation(tmp_path, 0.5, group=group)
+
+
+def test_plain_masks_are_one_structure_and_named_ones_keep_their_names(tmp_path: Path) -> None:
+    assert structure_names(tmp_path) == ["foreground"]
+    names_file(tmp_path)
+    assert structure_names(tmp_path) == NAMES
+
+
+def test_one_structure_takes_any_binary_mask_and_an_item_without_label_is_annotated_nowhere(
+    tmp_path: Path,
+) -> None:
+    picture(tmp_path)
+    image = tmp_path / "images" / "a.png"
+    mask = masks()[0]
+    Image.fromarray(mask * 200 + 5 * (1 - mask)).save(tmp_path / "grey.png")
+    Image.fromarray(mask * 255).save(tmp_path / "mask.png")
+    item = {"image": str(image), "label": str(tmp_path / "mask.png")}
+    found = loading_chain((HEIGHT, WIDTH), structures=["polyp"])(item)["label"]
+    assert np.array_equal(found, mask[None])
+    grey = {"image": str(image), "label": str(tmp_path / "grey.png")}
+    assert np.array_equal(loading_chain((HEIGHT, WIDTH), 128, ["polyp"])(grey)["label"], mask[None])
+    with pytest.raises(Exception, match="not binary") as caught:
+        LoadStructuresd(["polyp"])({**grey, "image": torch.zeros(3, HEIGHT, WIDTH)})
+    assert "grey.png" in str(caught.value)
+    nothing = loading_chain((HEIGHT, WIDTH), structures=["polyp"])({"image": str(image)})["label"]
+    assert nothing.shape == (1, HEIGHT, WIDTH)
+    assert (nothing == MISSING).all()
+
+
+def test_test_images_are_grouped_like_training_images(tmp_path: Path) -> None:
+    for part in ("TrainDataset", "TestDataset/a"):
+        for name in ("p1_0", "p1_1", "p2_0"):
+            picture(tmp_path / part, name)
+            for structure in NAMES:
+                folder = tmp_path / part / "masks" / structure
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(masks()[0]).save(folder / f"{name}.png")
+    assert [item["group"] for item in sets_of(tmp_path, r"(p\d)_")["a"]] == ["p1", "p1", "p2"]

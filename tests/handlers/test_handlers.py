@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from PIL import Image
 
 from monai_difom.engines import Phase, Plan
@@ -118,3 +119,29 @@ def test_equal_maps_have_equal_colours_and_other_maps_others() -> None:
     assert first.min() >= 0
     assert first.max() <= 1
     assert (pca_colours(maps, torch.randn(2, 5, 6, 6))[1] - first).abs().mean() > 0.05
+
+
+def test_after_features_alone_the_last_student_is_kept_until_masks_are_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    plan = Plan([Phase("agglomerate", 2, {"low": 1.0}), Phase("segment", 2, {"segmentation": 1.0})])
+    scores = iter([0.9, 0.8, 0.3, 0.2])
+    validator = Engine(lambda _engine, _batch: None)
+    validator.state.key_metric_name = "dice"
+    saver = TrainingCheckpoint(tmp_path, validator)
+    kept = []
+    trainer = make_trainer(data, plan)
+
+    def validate(engine: Engine) -> None:
+        validator.state.epoch, validator.state.metrics = engine.state.epoch, {"dice": next(scores)}
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+    saver.attach(trainer)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: kept.append(saver.state_dict()))
+    trainer.run()
+    assert kept == [
+        {"best": None, "best_epoch": 1},
+        {"best": None, "best_epoch": 2},
+        {"best": 0.3, "best_epoch": 3},
+        {"best": 0.3, "best_epoch": 3},
+    ]

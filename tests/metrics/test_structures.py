@@ -53,3 +53,9 @@ def test_without_any_annotation_it_is_not_a_number() -> None:
 def test_another_number_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="one channel for each of the 3 structures"):
         evaluate([(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4))])
+
+
+def test_one_structure_is_told_once() -> None:
+    engine = Engine(lambda _engine, batch: batch)
+    StructureDice(["polyp"]).attach(engine, "dice")
+    assert engine.run([(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4))]).metrics == {"dice": 1.0}

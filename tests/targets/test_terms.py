@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from monai_difom.losses import FeatureDistillationLoss
-from monai_difom.targets import DistillationTerm, layer_terms
+from monai_difom.targets import DistillationTerm, layer_terms, one_head_each
+
+from ..tiny import make_teacher
 
 
 def test_a_term_compares_the_fused_map_by_mse_unless_told_otherwise() -> None:
@@ -34,3 +36,19 @@ def test_layers_become_one_term_each_named_after_the_teachers_map() -> None:
     assert first.loss is not second.loss
     with pytest.raises(ValueError, match="no hidden layers to match"):
         layer_terms({})
+
+
+def test_every_teacher_gets_one_head_at_one_place_on_its_last_map_or_a_named_one() -> None:
+    terms = one_head_each({"a": make_teacher(1), "b": make_teacher(2)}, "stride8", maps={"b": "fine"})
+    assert [(term.name, term.tap, term.source, term.head) for term in terms] == [
+        ("a", "stride8", "a/coarse", "mlp"),
+        ("b", "stride8", "b/fine", "mlp"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"), [({"c": "fine"}, "teacher in maps 'c'"), ({"a": "fin"}, "Did you mean 'fine'")]
+)
+def test_a_map_or_teacher_that_there_is_not_is_named(maps: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        one_head_each({"a": make_teacher(1)}, maps=maps)

@@ -18,7 +18,7 @@ from ...utils import atomic_path, main_rank_only
 from ..examples import save_examples
 from ..record import finish_record, measure_cost
 from ..runs import Run, RunError, read_run
-from . import pictures, scores, training
+from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
 from .html import text
 
@@ -31,11 +31,13 @@ def make_report(columns: Sequence[Column]) -> str:
     named = ", ".join(column.label for column in students(columns))
     sections = [
         scores.results(columns),
+        structures.by_structure(columns),
         scores.comparison(columns),
         pictures.examples(columns),
         scores.by_size(columns),
         training.curves(columns),
         training.collapse(columns),
+        teachers.diagnostics(columns),
         pictures.maps(columns),
         training.cost(columns),
         training.record(columns),
@@ -75,8 +77,8 @@ def _lead(columns: Sequence[Column]) -> str:
     """One line on what the page is about."""
     first = students(columns)[0].runs[0]
     network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
-    teachers = ", ".join(training.teachers_of(first))
-    taught = f", distilled from {teachers or 'its teachers'}" if first.terms else ", trained on masks alone"
+    named = ", ".join(training.teachers_of(first))
+    taught = f", distilled from {named or 'its teachers'}" if first.terms else ", trained on masks alone"
     state = "" if first.summary else " The run is not finished."
     return f'<p class="note">{text(network + taught)}.{state}</p>'
 
@@ -150,7 +152,7 @@ def conclude(
         chain: loading chain of the evaluation.
         output_dir: the run's folder.
         report: whether the cost is measured, and examples and page are written.
-        options: ``inferer`` of `save_examples`.
+        options: ``inferer`` and ``structures`` of `save_examples`.
     """
     finish_record(trainer, output_dir)
     if not report:

@@ -184,8 +184,9 @@ def _of_size(scored: Table | None, low: float, high: float) -> Table | None:
 
 
 def _extent(scored: Table) -> str:
-    images, sequences = len(scored.images), len(set(scored.groups))
-    return f"{images} images" + (f" of {sequences} sequences" if sequences < images else "")
+    images, sequences = len(set(scored.paths)), len(set(scored.groups))
+    several = f", {len(set(scored.structures))} structures" if scored.structures else ""
+    return f"{images} images" + (f" of {sequences} sequences" if sequences < images else "") + several
 
 
 def _count(column: Column, name: str, fact: str) -> str:

@@ -62,10 +62,11 @@ class FPNDecoder(nn.Module):
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return the finest step's map, of maps given finest first."""
-        x = self.steps[0](self.laterals[0](maps[-1]))
-        for depth in range(1, len(maps)):
-            skip = self.laterals[depth](maps[-1 - depth])
-            x = self.steps[depth](skip + upsample_like(x, skip, False))
+        x = maps[-1]
+        # TorchScript knows neither a module by a running number nor a strict zip
+        for depth, (lateral, step) in enumerate(zip(self.laterals, self.steps)):  # noqa: B905
+            skip = lateral(maps[-1 - depth])
+            x = step(skip if depth == 0 else skip + upsample_like(x, skip, False))
         return x
 
 

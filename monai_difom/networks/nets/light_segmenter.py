@@ -108,7 +108,7 @@ class LightSegmenter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits ``(B, out_channels, H, W)`` of an image ``(B, in_channels, H, W)``."""
         found = self.encoder(self.normalize(x))[self.first :]
-        maps = [level(value) for level, value in zip(self.levels, found, strict=True)]
+        maps = [level(found[i]) for i, level in enumerate(self.levels)]
         maps[-1] = self.latents(maps[-1])
         logits = self.head(self.decoder(maps))
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)

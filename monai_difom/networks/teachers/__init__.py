@@ -6,7 +6,7 @@ from .convnext import ConvNextTeacher
 from .hub_sam import HubSAMTeacher
 from .mask_former import MaskFormerTeacher
 from .medclip import MedCLIPTeacher
-from .network import NetworkTeacher, TimmTeacher, bundle_teacher, timm_teacher
+from .network import NetworkTeacher, TimmTeacher, bundle_teacher, bundle_teachers, timm_teacher
 from .segment_anything import SegmentAnythingTeacher, medsam_teacher
 from .vit import ViTTeacher
 
@@ -24,6 +24,7 @@ __all__ = [
     "TimmTeacher",
     "ViTTeacher",
     "bundle_teacher",
+    "bundle_teachers",
     "medsam_teacher",
     "timm_teacher",
 ]

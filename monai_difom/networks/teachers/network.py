@@ -244,6 +244,28 @@ def bundle_teacher(
     return NetworkTeacher(network, taps, mean=mean, std=std, weights=path, **arguments)
 
 
+def bundle_teachers(
+    bundles: Mapping[str, str | os.PathLike],
+    taps: Mapping[str, str | Tap],
+    mean: Sequence[float] = InputContract.mean,
+    std: Sequence[float] = InputContract.std,
+    **arguments: Any,
+) -> dict[str, NetworkTeacher]:
+    """Return the networks of several bundles as teachers: what a folder of trained specialists is to an agglomeration.
+
+    Args:
+        bundles: name -> folder, such as ``output_dir/bundle`` of a finished run.
+        taps: map name -> dotted module path, the same in all of them.
+        mean: see `bundle_teacher`; ImageNet's, which this project's students take.
+        std: see `bundle_teacher`.
+        **arguments: further arguments of `bundle_teacher`.
+    """
+    return {
+        name: bundle_teacher(folder, taps, mean=mean, std=std, **arguments)
+        for name, folder in bundles.items()
+    }
+
+
 def _probe_size(multiple_of: int, spatial_dims: int) -> tuple[int, ...]:
     """Return a small square or cube that a network with this largest stride takes."""
     side = multiple_of * max(2, -(-(_PROBE_SIDE if spatial_dims == 2 else 32) // multiple_of))

@@ -19,7 +19,6 @@ class LightTester(StudentTester):
     image_size = (64, 96)
     wrong_size = None
     odd_size = (50, 67)
-    torchscript = "trace"
     refusals = (
         ({"spatial_dims": 3}, "allowed is 2: timm's encoders are for images"),
         ({"encoder": "repvitt_m0_9"}, "no model 'repvitt_m0_9'. Near: repvit_m0_9"),
