@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metad
 from PIL import Image
 
 from monai_difom.apps.deployment import read_deployment
-from monai_difom.utils import save_state
+from monai_difom.utils import load_state, save_state
 from tests.apps.deployed import write_pictures
 
 ROOT = Path(__file__).parents[2]
