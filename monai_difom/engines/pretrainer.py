@@ -56,6 +56,8 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}; allowed are {', '.join(METHODS)}.")
+        if not isinstance(self.image_size, int):
+            raise ValueError(f"image_size is {self.image_size}; pre-training takes squares: give one side.")
         lowest = 2 if self.method == "moco_v3" else 1
         if (
             self.steps < 1

@@ -75,6 +75,8 @@ def test_the_encoder_is_written_in_timms_keys(method: str, tmp_path: Path) -> No
 def test_what_makes_no_pretraining_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="method is 'dino'; allowed are mae, moco_v3"):
         PretrainSettings(method="dino")
+    with pytest.raises(ValueError, match="pre-training takes squares"):
+        PretrainSettings(image_size=[32, 48])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batches from 2"):
         PretrainSettings(method="moco_v3", batch_size=1)
     with pytest.raises(ValueError, match="image_size is 40; test_vit takes multiples of 16"):
