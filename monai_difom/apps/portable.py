@@ -39,9 +39,13 @@ def portable_text(text: str, definition: Mapping[str, Any]) -> tuple[str, list[s
     if isinstance(config.get("postprocessing"), Mapping):
         transforms = [t for old in config["postprocessing"]["transforms"] for t in _after(old)]
         settings["postprocessing"] = {**config["postprocessing"], "transforms": transforms}
-    if isinstance(config.get("initialize"), list):
-        # refuses misspelt options; a convenience of this package
-        settings["initialize"] = [line for line in config["initialize"] if "check_overrides" not in str(line)]
+    # refuse misspelt options and empty folders in plain words; conveniences of this package
+    checks = ("check_overrides", "check_images")
+    for part in ("initialize", "run"):
+        if isinstance(config.get(part), list):
+            settings[part] = [
+                line for line in config[part] if not any(check in str(line) for check in checks)
+            ]
     rest = {key: value for key, value in config.items() if key not in (*settings, "imports")}
     left = sorted(set(_ours({**rest, **settings})))
     imports = [line for line in config.get("imports", []) if _OURS[:-1] not in str(line)]

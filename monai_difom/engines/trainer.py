@@ -144,6 +144,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.scaler = torch.amp.GradScaler("cuda") if scaled else None
         # first of all handlers, so that every other one finds the phase set
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
         if world_size() > 1:
             # before validation and checkpoint: running statistics are each process's own until then
             self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
@@ -271,6 +272,12 @@ class DistillationTrainer(SupervisedTrainer):
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         self.enter(self.plan.at(epoch)[0])
+
+    def _end_epoch(self) -> None:
+        # what looks at validation images after an epoch, in whatever phase, finds their stored targets
+        store = getattr(getattr(self.data_loader, "dataset", None), "features", None)
+        if store is not None:
+            store.active = self.distils
 
     def enter(self, phase: Phase) -> None:
         """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""

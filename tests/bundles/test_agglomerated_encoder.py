@@ -29,7 +29,7 @@ CONFIGS = BUNDLE / "configs"
 TRAIN = str(CONFIGS / "train.yaml")
 IMAGENET = str(ROOT / "configs" / "teachers" / "imagenet_local.yaml")
 ENCODER = "test_efficientnet"
-workflow = partial(bundle_workflow, BUNDLE)
+workflow = partial(bundle_workflow, CONFIGS)
 
 
 def options(data: Path, out: Path, **more: Any) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def test_the_trained_bundle_of_many_structures_evaluates_and_infers_by_itself(
     many: Path, swallows: Path, tmp_path: Path
 ) -> None:
     bundle = many / "bundle"
-    alone = partial(bundle_workflow, bundle)
+    alone = partial(bundle_workflow, bundle / "configs")
     given = {"bundle_root": str(bundle), "device": "cpu", "output_dir": str(tmp_path)}
     config = [str(bundle / "configs" / "evaluate.yaml")]
     flow = alone(config, workflow_type="eval", run_id="evaluating", dataset_dir=str(swallows), **given)
@@ -336,7 +336,7 @@ def test_the_encoder_alone_starts_a_student_of_the_polyp_bundle(
     )
     given.pop("encoder")
     student = {"network_def#encoder": ENCODER, "network_def#pretrained": str(file)}
-    flow = bundle_workflow(polyp, files, **given, **student)
+    flow = bundle_workflow(polyp / "configs", files, **given, **student)
     flow.initialize()
     state, encoder = load_state(file), flow.trainer.network.encoder.state_dict()
     assert all(torch.equal(encoder[key], value) for key, value in state.items())
