@@ -25,7 +25,8 @@ demo: $(STAMP)  ## distil a small student on synthetic polyps and show the gain 
 	$(RUN) -m monai_difom demo
 
 test: $(STAMP)  ## run the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -m "not processes"
+	$(RUN) -m pytest -n 0 -m processes
 
 check: $(STAMP)  ## format, lint and types
 	$(RUN) -m ruff format --check .

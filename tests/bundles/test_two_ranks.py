@@ -19,6 +19,8 @@ from monai_difom.utils import load_state
 
 from .two_ranks import FILES, ROOT, workflow
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

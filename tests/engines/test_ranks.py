@@ -12,6 +12,8 @@ import torch
 
 from .two_ranks import BALANCERS, steps
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
