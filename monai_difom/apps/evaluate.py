@@ -101,7 +101,7 @@ def evaluate_set(
     for item in tqdm(items, desc=title, unit="image", leave=False, disable=None if title else True):
         data = chain(dict(item))
         masks = np.asarray(data["label"])
-        steps = item["spacing"] if known else spacing
+        steps: Any = item["spacing"] if known else spacing
         named: dict[str, Any] = {}
         if item.get("group", image_group(item["image"])) != image_group(item["image"]):
             named["group"] = item["group"]

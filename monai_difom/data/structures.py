@@ -283,7 +283,7 @@ def check_structures(
             with Image.open(item["image"]) as image:
                 image.load()
                 data = {**item, "image": torch.empty(1, image.height, image.width)}
-            annotated |= (load(data)["label"] != MISSING).flatten(1).all(1)
+            annotated |= (load(data)["label"] != MISSING).flatten(1).all(1)  # type: ignore[arg-type]
         except Exception as error:  # Pillow and nibabel raise many kinds for broken files
             problems.append(f"{item['image']}: {type(error).__name__}: {error}")
     if not problems:
