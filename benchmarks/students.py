@@ -39,6 +39,7 @@ from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPl
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from monai_difom.apps.runners import openvino_core
 from monai_difom.engines import Distiller
 from monai_difom.engines.distiller import network_state
 from monai_difom.networks.nets import DifomUNet, DifomUNetPlusPlus, reparameterize
@@ -99,7 +100,7 @@ def runtimes(file: Path, image: torch.Tensor, threads: int) -> dict[str, Run]:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-    model = openvino.compile_model(openvino.convert_model(str(file)), "CPU", settings)
+    model = openvino_core().compile_model(openvino.convert_model(str(file)), "CPU", settings)
     name, array = session.get_inputs()[0].name, image.numpy()
     return {"onnxruntime": lambda: session.run(None, {name: array})[0], "openvino": lambda: model(array)[0]}
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..networks.nets.light_segmenter import reparameterize
 from .deployment import DEPLOYMENT, Deployment
-from .runners import require
+from .runners import openvino_core, require
 
 # format -> its file below models/
 FILES = {
@@ -118,7 +118,7 @@ def write_openvino(onnx_file: Path, facts: Deployment, file: Path) -> None:
     """
     openvino = require("openvino")
     # not convert_model, which tells its maker that it was used
-    model = openvino.Core().read_model(str(onnx_file))
+    model = openvino_core().read_model(str(onnx_file))
     model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
     openvino.save_model(model, str(file), compress_to_fp16=True)
 
@@ -144,7 +144,7 @@ def write_int8(onnx_file: Path, facts: Deployment, file: Path, pictures: Iterabl
         raise ValueError("the calibration set is empty; 8 bits need pictures like those of the training.")
     with _quiet():
         model = nncf.quantize(
-            openvino.Core().read_model(str(onnx_file)), nncf.Dataset(inputs), subset_size=len(inputs)
+            openvino_core().read_model(str(onnx_file)), nncf.Dataset(inputs), subset_size=len(inputs)
         )
     model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
     openvino.save_model(model, str(file), compress_to_fp16=False)

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -217,7 +218,7 @@ def _open_onnx(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | No
 
 
 def _open_openvino(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
-    openvino = require("openvino")
+    core = openvino_core()
     if not file.with_suffix(".bin").is_file():
         raise ValueError(
             f"{file} has no {file.with_suffix('.bin').name} beside it; an OpenVINO model is both files."
@@ -225,9 +226,25 @@ def _open_openvino(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str 
     # on some processors the default is bfloat16, which is another network
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
-        model = openvino.Core().read_model(str(file))
-        compiled = openvino.compile_model(model, "CPU", settings)
+        model = core.read_model(str(file))
+        compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ValueError(f"{file} is not readable OpenVINO: {str(error).splitlines()[0]}") from error
     text = model.get_rt_info([DEPLOYMENT]).astype(str) if model.has_rt_info([DEPLOYMENT]) else None
     return lambda image: compiled(image)[0], text
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one OpenVINO core of this process, with its CPU plugin loaded.
+
+    The plugin gives the main thread a stack for signal handlers, and takes it away with the core. Of two cores the second
+    may put back the first one's stack after that is gone: the next Ctrl-C, or the next child that ends, is then a
+    segmentation fault. One core that lives as long as the process has no such moment.
+
+    Raises:
+        ValueError: openvino is absent.
+    """
+    core = require("openvino").Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core

@@ -297,15 +297,34 @@ def test_a_killed_run_that_is_resumed_has_the_weights_of_one_that_was_not(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"imagesize": 64}, "unknown option of this bundle 'imagesize'. Did you mean 'image_size'"),
         ({"image_size": 42}, "cannot take a 42x42 image"),
         ({"epochs": [1, 1]}, "one for each phase: align, distil, refine"),
         ({"dataset_dir": "nowhere"}, "nowhere"),
         ({"phases#0#weights": {"segmentation": 1, "botleneck": 1}}, "Did you mean 'bottleneck'"),
+    ],
+)
+def test_bad_options_are_named_with_what_is_allowed(
+    change: dict, message: str, data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    flow = workflow(TRAIN, **{**options(data, teacher, tmp_path), **change}, run_id="training")
+
+    def train() -> None:
+        flow.initialize()
+        flow.run()
+
+    with pytest.raises(Exception, match="Failed to ") as caught:
+        train()
+    assert message in str(cause_of(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"imagesize": 64}, "unknown option of this bundle 'imagesize'. Did you mean 'image_size'"),
         ({"teacher_weights": "absent.safetensors"}, "absent.safetensors"),
     ],
 )
-def test_bad_options_are_named_with_what_is_allowed_in_the_last_lines(
+def test_a_failed_command_ends_with_what_went_wrong(
     change: dict, message: str, data: Path, teacher: Path, tmp_path: Path
 ) -> None:
     given = {**options(data, teacher, tmp_path), **change}
