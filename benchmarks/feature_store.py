@@ -43,6 +43,7 @@ from monai_difom.data import (
 from monai_difom.data.feature_store import FORMAT, PICTURE
 from monai_difom.data.shards import write_shard
 from monai_difom.engines import DistillationTrainer, Distiller, Objective, Phase, Plan
+from monai_difom.engines.preflight import check_first_batch
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.networks.teachers import NetworkTeacher, Teacher, ViTTeacher
 from monai_difom.targets import DistillationTerm, TargetPipeline
@@ -231,7 +232,7 @@ def next_of(loader: DataLoader) -> Iterator[dict[str, Any]]:
 def steps_of(trainer: DistillationTrainer) -> Callable[[], float]:
     """Return a function that loads a batch and trains on it, and gives the seconds."""
     trainer._stored_targets()
-    trainer._check_first_batch()
+    check_first_batch(trainer)
     trainer.state.epoch = trainer.state.iteration = 1
     trainer.enter(trainer.phase)
     batches = next_of(trainer.data_loader)

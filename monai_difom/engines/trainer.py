@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,26 +20,16 @@ from monai.handlers import MLFlowHandler
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import FeatureStore, define
-from ..networks.weights import fill_network
 from ..targets import TargetPipeline
-from ..utils import average_in_place, copy_from_main, load_state, mean_over_ranks, own_rank, world_size
+from ..utils import average_in_place, copy_from_main, mean_over_ranks, own_rank, world_size
+from .checkpoint import Stateful, resume_training, training_state
 from .distiller import Distiller
 from .objective import Objective
 from .phases import Phase, Plan
+from .preflight import check_first_batch, check_optimizer
 from .schedule import OneCycle
 
-CHECKPOINT_VERSION = 1
 logger = logging.getLogger(__name__)
-
-
-class Stateful(Protocol):
-    """A handler whose state belongs in the checkpoint."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain data and tensors."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take that state back."""
 
 
 class DistillationTrainer(SupervisedTrainer):
@@ -109,7 +99,7 @@ class DistillationTrainer(SupervisedTrainer):
         plan = plan if max_epochs in (None, plan.epochs) else plan.scaled(int(max_epochs))  # type: ignore[arg-type]
         plan.check_terms(targets.terms)
         objective.check_terms(targets.terms)
-        _check_optimizer(optimizer, objective)
+        check_optimizer(optimizer, objective)
         for phase in plan.phases:
             distiller.frozen_modules(tuple(phase.freeze))
         self.plan, self.distiller, self.targets, self.objective = plan, distiller, targets, objective
@@ -195,11 +185,11 @@ class DistillationTrainer(SupervisedTrainer):
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
         copy_from_main(self.distiller, self.objective)
-        grids, image_size = self._check_first_batch()
+        grids, image_size = check_first_batch(self)
         if store is not None:
             store.fit(self.targets, grids, image_size)
         if self.resume is not None:
-            self.load_checkpoint(self.resume)
+            resume_training(self, self.resume)
         elif self.distils and not self.targets.fitted:
             logger.info("Fitting the targets on up to %d training images.", self.targets.fit_images)
             logger.info("Targets fitted: %s", self.targets.fit(TeacherImages(self.data_loader, device)))
@@ -221,44 +211,6 @@ class DistillationTrainer(SupervisedTrainer):
         dataset.features.active = True
         dataset.check_features()
         return dataset.features
-
-    @torch.no_grad()
-    def _check_first_batch(self) -> tuple[dict[str, Sequence[int]], Sequence[int]]:
-        """Run the student once, so that a size it cannot take or an empty band is refused before any training.
-
-        Returns:
-            Term -> grid of the student's map, and the size of the image.
-        """
-        self.distiller.eval()
-        batch = next(iter(self.data_loader))
-        wants = [phase.name for phase in self.plan.phases if phase.epochs and phase.uses("segmentation")]
-        if wants and "label" not in batch:
-            raise ValueError(
-                f"phase {wants[0]!r} weighs the segmentation term, but the training images have no labels. Give that "
-                "phase no segmentation weight, or train it on labelled images."
-            )
-        image = batch["image"][:1]
-        logits, mapped = self.inferer(self._laid_out(image), self.distiller)
-        if wants:
-            self._check_classes(logits, batch["label"][:1])
-        used = [
-            term for term in mapped if any(phase.epochs and phase.uses(term) for phase in self.plan.phases)
-        ]
-        self.targets.check_grids({term: mapped[term].shape[2:] for term in used})
-        return {term: value.shape[2:] for term, value in mapped.items()}, image.shape[2:]
-
-    def _check_classes(self, logits: Any, label: torch.Tensor) -> None:
-        """Refuse a network with another number of classes than the masks have, where the mask loss cannot take both."""
-        first = logits if isinstance(logits, torch.Tensor) else logits[0]
-        try:
-            self.objective.segmentation(logits, label.to(first.device))
-        except Exception:
-            if first.shape[1] == label.shape[1]:
-                raise
-            raise ValueError(
-                f"the network gives {first.shape[1]} classes ({type(self.network).__name__}), but the masks have "
-                f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
-            ) from None  # the loss says the same in its own words
 
     def _start_epoch(self) -> None:
         epoch = self.state.epoch - 1
@@ -314,7 +266,7 @@ class DistillationTrainer(SupervisedTrainer):
         for module in self.frozen:
             module.eval()
         device = self.state.device
-        image = self._laid_out(batchdata["image"])
+        image = self.laid_out(batchdata["image"])
         label = batchdata["label"].to(device, non_blocking=True) if "label" in batchdata else None
         output: dict[str, Any] = {"image": image, "label": label}
         self.state.output = output
@@ -359,9 +311,10 @@ class DistillationTrainer(SupervisedTrainer):
         if "targets" in batch:
             return self.targets.of_batch(batch, grids, self.state.device)
         with self.autocast():
-            return self.targets(self._laid_out(batch["teacher_image"]), grids)
+            return self.targets(self.laid_out(batch["teacher_image"]), grids)
 
-    def _laid_out(self, image: torch.Tensor) -> torch.Tensor:
+    def laid_out(self, image: torch.Tensor) -> torch.Tensor:
+        """Return images on the device of the training, in its memory layout."""
         image = image.to(self.state.device, non_blocking=True)
         if self.memory_format is None or image.ndim != 4:
             return image
@@ -388,66 +341,7 @@ class DistillationTrainer(SupervisedTrainer):
     def checkpoint(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors and plain data; nothing of the teachers but
         their signatures."""
-        return {
-            "version": CHECKPOINT_VERSION,
-            "plan": self.plan.as_dict(),
-            "phase": self.phase.name,
-            "epoch": self.state.epoch,
-            "iteration": self.state.iteration,
-            "epoch_length": self.state.epoch_length,
-            "seed": self.seed,
-            "teachers": self.targets.signatures() if self.distils else {},
-            "distiller": self.distiller.state_dict(),
-            "targets": self.targets.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "lr_scheduler": {"last_epoch": self.lr_scheduler.last_epoch},
-            "scaler": self.scaler.state_dict() if self.scaler is not None else {},
-            "handlers": {name: handler.state_dict() for name, handler in self.stateful.items()},
-        }
-
-    def load_checkpoint(self, path: str | os.PathLike) -> None:
-        """Take up a checkpoint of the same run.
-
-        Args:
-            path: file, or a folder that holds ``last.pt`` or ``models/last.pt``.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is of another network, plan, seed, data set or teacher; says what differs.
-        """
-        file = find_checkpoint(path)
-        state = load_state(file, map_location=self.state.device)
-        if not isinstance(state, dict) or "distiller" not in state or "plan" not in state:
-            raise ValueError(
-                f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only."
-            )
-        mine = {
-            "version": CHECKPOINT_VERSION,
-            "seed": self.seed,
-            "epoch_length": self.state.epoch_length,
-            "plan": self.plan.as_dict(),
-            "teachers": self.targets.signatures() if self.distils else {},
-        }
-        for key, value in mine.items():
-            if state[key] != value:
-                raise ValueError(
-                    f"{file} belongs to another run: its {key} is {state[key]}, here it is {value}. "
-                    "Resume with the same configuration, or start anew without resume."
-                )
-        advice = "Use the student and terms that the run was started with."
-        fill_network(self.distiller, state["distiller"], file, advice)
-        self.targets.load_state_dict(state["targets"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_scheduler.last_epoch = state["lr_scheduler"]["last_epoch"]
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
-        for name, handler in self.stateful.items():
-            if name in state["handlers"]:
-                handler.load_state_dict(state["handlers"][name])
-        self.state.epoch, self.state.iteration = state["epoch"], state["iteration"]
-        logger.info("Resumed from %s after epoch %d of %d.", file, state["epoch"], self.plan.epochs)
+        return training_state(self)
 
 
 class _Single:
@@ -470,22 +364,3 @@ class TeacherImages:
     def __iter__(self) -> Iterator[torch.Tensor]:
         for batch in self.loader:
             yield batch["teacher_image"].to(self.device)
-
-
-def find_checkpoint(path: str | os.PathLike) -> Path:
-    """Return the checkpoint file at a path, or in a run's folder."""
-    given = Path(path)
-    for candidate in (given, given / "last.pt", given / "models" / "last.pt"):
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"no checkpoint at {given}: give a last.pt, or the folder that holds it.")
-
-
-def _check_optimizer(optimizer: torch.optim.Optimizer, objective: Objective) -> None:
-    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    lost = [name for name, p in objective.named_parameters() if p.requires_grad and id(p) not in known]
-    if lost:
-        raise ValueError(
-            f"the optimizer does not hold {', '.join(lost)} of the objective, so they would never learn. Build it over "
-            "[*distiller.parameters(), *targets.parameters(), *objective.parameters()]."
-        )

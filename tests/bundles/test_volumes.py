@@ -87,6 +87,17 @@ def test_three_phases_train_a_3d_student_on_windows_of_nifti_volumes(trained: Pa
     )
 
 
+def test_another_3d_network_is_a_student_too(options: dict[str, Any], tmp_path: Path) -> None:
+    own = {key: value for key, value in options.items() if not key.startswith("network_def#")}
+    own |= {"image_size": [32, 32, 32], "epochs": [1, 0, 0], "limit": 2, "report": False}
+    segresnet = [file.replace("unet_3d", "segresnet_3d") for file in FILES]
+    flow = workflow(segresnet, own, tmp_path)
+    flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["student"]["network"] == "SegResNet"
+    assert set(summary["collapse"]) == {"bottleneck", "stride8"}
+
+
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
     trained: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -1,0 +1,71 @@
+"""What is refused before any training: a size, a class count or an optimiser that cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .objective import Objective
+
+if TYPE_CHECKING:
+    from .trainer import DistillationTrainer
+
+
+@torch.no_grad()
+def check_first_batch(trainer: DistillationTrainer) -> tuple[dict[str, Sequence[int]], Sequence[int]]:
+    """Run the student once, so that a size it cannot take or an empty band is refused before any training.
+
+    Returns:
+        Term -> grid of the student's map, and the size of the image.
+
+    Raises:
+        ValueError: an image without labels in a phase that needs them, another number of classes than the masks have, a
+            grid that a target cannot have.
+    """
+    trainer.distiller.eval()
+    batch = next(iter(trainer.data_loader))
+    phases = [phase for phase in trainer.plan.phases if phase.epochs]
+    wants = [phase.name for phase in phases if phase.uses("segmentation")]
+    if wants and "label" not in batch:
+        raise ValueError(
+            f"phase {wants[0]!r} weighs the segmentation term, but the training images have no labels. Give that "
+            "phase no segmentation weight, or train it on labelled images."
+        )
+    image = batch["image"][:1]
+    logits, mapped = trainer.inferer(trainer.laid_out(image), trainer.distiller)
+    if wants:
+        _check_classes(trainer, logits, batch["label"][:1])
+    used = [term for term in mapped if any(phase.uses(term) for phase in phases)]
+    trainer.targets.check_grids({term: mapped[term].shape[2:] for term in used})
+    return {term: value.shape[2:] for term, value in mapped.items()}, image.shape[2:]
+
+
+def _check_classes(trainer: DistillationTrainer, logits: Any, label: torch.Tensor) -> None:
+    """Refuse a network with another number of classes than the masks have, where the mask loss cannot take both."""
+    first = logits if isinstance(logits, torch.Tensor) else logits[0]
+    try:
+        trainer.objective.segmentation(logits, label.to(first.device))
+    except Exception:
+        if first.shape[1] == label.shape[1]:
+            raise
+        raise ValueError(
+            f"the network gives {first.shape[1]} classes ({type(trainer.network).__name__}), but the masks have "
+            f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
+        ) from None  # the loss says the same in its own words
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, objective: Objective) -> None:
+    """Refuse an optimiser that lacks learned parameters of the objective.
+
+    Raises:
+        ValueError: names them.
+    """
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    lost = [name for name, p in objective.named_parameters() if p.requires_grad and id(p) not in known]
+    if lost:
+        raise ValueError(
+            f"the optimizer does not hold {', '.join(lost)} of the objective, so they would never learn. Build it over "
+            "[*distiller.parameters(), *targets.parameters(), *objective.parameters()]."
+        )
