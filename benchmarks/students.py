@@ -234,7 +234,7 @@ def measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         with torch.enable_grad():  # a step of distillation is made in it
-            found.update(inference_ratio(size, options.threads, 3 * repeats, Path(folder)))
+            found.update(inference_ratio(size, options.threads, max(45, 3 * repeats), Path(folder)))
         found.update(nested_unets(size, repeats))
         for overlay in STUDENTS:
             if overlay.stem in names:

@@ -5,12 +5,13 @@ The JSON file is written last. A shard without it was never finished.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from ..utils import save_tensors, write_json
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+# of POSIX systems; Python names them on open files only
+_MADV_RANDOM, _MADV_WILLNEED = 1, 3
 _SAFETENSORS = {"F16": torch.float16, "F32": torch.float32, "U8": torch.uint8}
 Entry = tuple[str, int]  # digest of an image's bytes, view
 
@@ -42,6 +45,9 @@ class Shard:
         DamagedShardError: the shard is not finished, or its file has not the size that was written.
     """
 
+    # a large store has thousands, each read once in a while: what a read touches lies together, not in a dict
+    __slots__ = ("_checked", "_tensors", "crc", "entries", "file", "header", "name", "notes", "size")
+
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.file, self.notes = shard_paths(folder, name)
@@ -59,20 +65,28 @@ class Shard:
             raise self._damaged(f"is truncated or too long: {found:,} bytes, {self.size:,} were written")
         # one flag a row: its bytes agreed with their checksum in this process
         self._checked = bytearray(len(self.entries))
+        self._tensors: dict[str, torch.Tensor] | None = None
 
     def _damaged(self, what: str) -> DamagedShardError:
         return DamagedShardError(
             f"shard {self.file} {what}. `python -m monai_difom features build` repairs this shard alone."
         )
 
-    @cached_property
+    @property
     def tensors(self) -> dict[str, torch.Tensor]:
         """Name -> ``(rows, ...)``, memory-mapped and private: writing to them changes no file."""
+        if self._tensors is None:
+            self._tensors = self._map()
+        return self._tensors
+
+    def _map(self) -> dict[str, torch.Tensor]:
         # torch closes the file once it is mapped, so that a store may have more shards than a process may open files
         data = torch.from_file(str(self.file), shared=False, size=self.size, dtype=torch.uint8)
         length = 8 + int.from_bytes(bytes(data[:8].tolist()), "little")
         if length > self.size or _crc(data[:length]) != self.header:
             raise self._damaged("holds other bytes than were written (header)")
+        # rows are read in random order: without this a row brings in what the device reads ahead, up to the whole shard
+        _advise(data, _MADV_RANDOM)
         header = json.loads(bytes(data[8:length].numpy()))
         tensors = {}
         for name, about in header.items():
@@ -90,10 +104,12 @@ class Shard:
         """
         if not self._checked[row]:
             self._check_row(row)
-        tensors = self.tensors
+        tensors: Any = self._tensors  # checking the row has mapped them
         return {name: tensors[name][row] for name in names}
 
     def _check_row(self, row: int) -> None:
+        for tensor in self.tensors.values():
+            _advise(tensor[row], _MADV_WILLNEED)  # the whole row in one request, not page by page
         for name, tensor in self.tensors.items():
             if _crc(tensor[row]) != self.crc[name][row]:
                 key, view = self.entries[row]
@@ -111,9 +127,9 @@ class Shard:
         for row in range(len(self.entries)):
             self._check_row(row)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # a worker process maps the file itself
-        return {key: value for key, value in self.__dict__.items() if key != "tensors"}
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a worker process maps the file itself, and checks what it reads
+        return Shard, (self.file.parent, self.name)
 
 
 def shard_paths(folder: Path, name: str) -> tuple[Path, Path]:
@@ -167,3 +183,13 @@ def sync_folder(folder: Path) -> None:
 def _crc(tensor: torch.Tensor) -> int:
     data: Any = tensor.contiguous().view(-1).view(torch.uint8).numpy()
     return zlib.crc32(data)
+
+
+def _advise(mapped: torch.Tensor, advice: int) -> None:
+    """Tell the system how mapped bytes will be read; where it takes no advice, reading is slower and not wrong."""
+    if sys.platform not in ("linux", "darwin"):
+        return
+    page = os.sysconf("SC_PAGE_SIZE")
+    begin = mapped.data_ptr() // page * page
+    length = mapped.data_ptr() + mapped.nbytes - begin
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), ctypes.c_int(advice))
