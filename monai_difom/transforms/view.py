@@ -153,6 +153,7 @@ class RandViewd(Randomizable, MapTransform):
         self.view = allowed[choice] if chance < self.prob else 0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Draw one view and return the item with it made to every key, and with its number as ``view``."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         sizes = {str(key): tuple(d[key].shape[-self.spatial_dims :]) for key in keys}

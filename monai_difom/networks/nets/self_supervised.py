@@ -183,7 +183,7 @@ class VitMomentumContrast(nn.Module):
         return self.contrast(queries[0], keys[1]) + self.contrast(queries[1], keys[0])
 
     def contrast(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Return :math:`2 \\tau` times the InfoNCE loss; image i is the positive of image i."""
+        r"""Return :math:`2 \tau` times the InfoNCE loss; image i is the positive of image i."""
         similar = F.normalize(query.float(), dim=1) @ F.normalize(key.float(), dim=1).T / self.temperature
         return 2 * self.temperature * F.cross_entropy(similar, torch.arange(len(query), device=query.device))
 
