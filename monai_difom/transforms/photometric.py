@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+#: mean of ImageNet images in [0, 1], by channel
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+#: standard deviation of ImageNet images in [0, 1], by channel
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Rec. 601 luma, and the rotation-free part of the RGB <-> YIQ change of basis that hue turns act in

@@ -13,6 +13,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+#: spatial dimensions -> names of the views, in the order of their numbers
 VIEWS: dict[int, tuple[str, ...]] = {
     2: (
         "identity",
