@@ -6,6 +6,7 @@ read from the links of ``index.md``; the reference is written from the package b
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from importlib import import_module
@@ -81,6 +82,7 @@ def module_page(name: str) -> str:
 
 def commands_page() -> str:
     """Return the page of ``python -m monai_difom``: what every verb says to ``--help``."""
+    os.environ["COLUMNS"] = "88"  # the same lines whatever the terminal
     (verbs,) = (action for action in make_parser()._actions if action.dest == "verb")
     choices = verbs.choices or {}
     parts = [
@@ -134,3 +136,4 @@ def setup(app: Sphinx) -> None:
     """Register what is above."""
     app.connect("builder-inited", write_reference)
     app.connect("source-read", add_contents)
+    app.connect("env-get-outdated", lambda *_: [root_doc])  # a page may have come or gone
