@@ -186,6 +186,9 @@ def mean_of_structures(means: Mapping[str, Mapping[str, float]]) -> dict[str, fl
 
     Returns:
         ``n`` (images, the largest of the structures' numbers), the scores and the counts as in `mean_scores`.
+
+    Raises:
+        ValueError: no structures.
     """
     if not means:
         raise ValueError("no structures to average.")

@@ -94,7 +94,12 @@ def invert_view(x: torch.Tensor, view: int, spatial_dims: int = 2) -> torch.Tens
 
 
 def allowed_views(views: Sequence[int], size: Sequence[int]) -> list[int]:
-    """Return those of the views that keep the shape of an image of this spatial size, two or three numbers."""
+    """Return those of the views that keep the shape of an image.
+
+    Args:
+        views: numbers of views, see `VIEWS`.
+        size: spatial size, two or three numbers. Of volumes all views keep it: they are flips.
+    """
     square = len(size) == 3 or size[0] == size[1]
     return [view for view in views if square or view < 4]
 

@@ -62,6 +62,9 @@ class VitMaskedAutoencoder(nn.Module):
 
     Attributes:
         encoder: the transformer, in timm's keys.
+
+    Raises:
+        ValueError: a share outside (0, 1), or no plain vision transformer of this name.
     """
 
     def __init__(
@@ -147,6 +150,9 @@ class VitMomentumContrast(nn.Module):
 
     Attributes:
         encoder: the transformer, in timm's keys.
+
+    Raises:
+        ValueError: a temperature of 0 or below, or no plain vision transformer of this name.
     """
 
     def __init__(
