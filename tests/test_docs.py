@@ -16,12 +16,13 @@ import timm
 import torch
 import yaml
 from fire.parser import DefaultParseValue
-from monai.bundle import scripts
+from monai.bundle import ConfigParser, scripts
 from safetensors.torch import save_file
 
 from monai_difom.__main__ import VERBS, main
 from monai_difom.apps.command_line import option_values
 from monai_difom.data import make_polyps
+from monai_difom.engines import Plan
 from monai_difom.losses import MISSING, AnnotatedLoss
 from tests.bundles.commands import first_cause
 from tests.test_readme import ROOT, blocks, page_commands
@@ -194,6 +195,15 @@ def test_a_run_is_resumed_by_the_command_of_the_page(folder: Path, caplog: pytes
     with pytest.raises(RuntimeError, match="Failed to evaluate") as refused:
         run(second, epochs=[1, 0, 2])
     assert "belongs to another run: its plan is" in first_cause(refused.value)
+
+
+def test_the_phases_of_the_page_on_concepts_are_a_plan() -> None:
+    (text,) = blocks(ROOT / "docs" / "concepts.md", "yaml")
+    parser = ConfigParser(yaml.safe_load(text))
+    plan = Plan(parser.get_parsed_content("phases"))
+    assert [phase.name for phase in plan.phases] == ["align", "refine"]
+    assert plan.phases[1].weight("stride8", 0.5) == 0.25
+    plan.check_terms(["bottleneck", "stride8"])
 
 
 def test_the_way_of_the_first_page_leads_to_a_report_and_to_masks(
