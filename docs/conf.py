@@ -6,9 +6,10 @@ read from the links of ``index.md``; the reference is written from the package b
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+from argparse import HelpFormatter
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -82,12 +83,11 @@ def module_page(name: str) -> str:
 
 def commands_page() -> str:
     """Return the page of ``python -m monai_difom``: what every verb says to ``--help``."""
-    os.environ["COLUMNS"] = "88"  # the same lines whatever the terminal
     (verbs,) = (action for action in make_parser()._actions if action.dest == "verb")
-    choices = verbs.choices or {}
-    parts = [
-        heading(f"{verb}: {VERBS[verb][0]}", "-") + literal(choices[verb].format_help()) for verb in VERBS
-    ]
+    parts = []
+    for verb, child in (verbs.choices or {}).items():
+        child.formatter_class = partial(HelpFormatter, width=88)  # the same lines whatever the terminal
+        parts.append(heading(f"{verb}: {VERBS[verb][0]}", "-") + literal(child.format_help()))
     return heading("python -m monai_difom") + "".join(parts)
 
 
