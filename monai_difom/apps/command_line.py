@@ -56,6 +56,10 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
 def check_images(items: Sequence[object], folder: str) -> None:
     """Refuse a folder that gave no images to segment.
 
+    Args:
+        items: what was found in it.
+        folder: its path, for the message.
+
     Raises:
         ValueError: the list is empty; says what is in the folder.
     """

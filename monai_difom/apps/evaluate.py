@@ -37,6 +37,11 @@ def predict_probability(network: nn.Module, image: torch.Tensor, size: Sequence[
     """Return the foreground probability ``(H, W)`` of one prepared image ``(C, h, w)`` at ``size``.
 
     The probability is interpolated, not the mask: a threshold before the resize would leave stairs.
+
+    Args:
+        network: gives logits of one channel (sigmoid) or two (softmax, the second is the foreground).
+        image: normalised, on the network's device.
+        size: ``(H, W)`` of the result.
     """
     logits = network(image[None])
     probability = (
@@ -47,7 +52,13 @@ def predict_probability(network: nn.Module, image: torch.Tensor, size: Sequence[
 
 @torch.no_grad()
 def predict_structures(network: nn.Module, image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Return the probability ``(K, H, W)`` of every structure, one a channel, of one prepared image ``(C, h, w)`` at ``size``."""
+    """Return the probability ``(K, H, W)`` of every structure of one prepared image ``(C, h, w)`` at ``size``.
+
+    Args:
+        network: gives logits of one channel a structure; structures may overlap.
+        image: normalised, on the network's device.
+        size: ``(H, W)`` of the result.
+    """
     return _resized(torch.sigmoid(network(image[None]).float()), size)
 
 
@@ -240,7 +251,23 @@ def evaluate_bundle(
     structures: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Score a trained student and write ``evaluation.json`` beside one CSV a test set; see `evaluate_sets`.
+    """Score a trained student and write ``evaluation.json`` beside one CSV a test set.
+
+    Args:
+        network: the student, without its weights.
+        sets: name -> items.
+        chain: see `evaluation_chain`.
+        weights: state dict of the student.
+        output_dir: folder of what is written.
+        device: where to run.
+        threshold: probability from which a pixel is foreground.
+        spacing: size of a pixel in millimetres, by axis; None measures in pixels where an item does not say it.
+        tolerance: of the surface Dice, in the same unit.
+        structures: names of the channels, where there are several.
+        **options: further arguments of `evaluate_sets`.
+
+    Returns:
+        Name of the set -> mean scores, see `mean_scores`.
 
     Raises:
         ValueError: the data set holds no test set.

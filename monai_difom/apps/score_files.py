@@ -28,7 +28,7 @@ TITLES = {
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row an image, of several structures one an image and structure.
+    """Write one row an image, of several structures one an image and structure, as CSV.
 
     Columns: ``structure`` and ``group`` where there are any, then those of `monai_difom.metrics.COLUMNS`: ``image``, the scores,
     the size and the marks.
@@ -36,6 +36,10 @@ def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> 
     ``e_measure_max`` of a row is the maximum of that image's own curve; the maximum of a set, in JSON files, is taken of
     the mean curve and therefore below the mean of this column. Volumes have no scores of grey maps. Where the size of a pixel
     is known, it follows as ``spacing_1``, ``spacing_2``, ... (millimetres, by axis), and distances are in millimetres.
+
+    Args:
+        path: file to write.
+        rows: of `evaluate_set`.
     """
     columns = [name for name in ("structure", "group") if any(name in row for row in rows)]
     columns += [name for name in COLUMNS if all(name in row for row in rows)]

@@ -87,7 +87,12 @@ def training_augmentation(
 
 
 def plain_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Compose:
-    """Return what validation runs in place of `training_augmentation`: nothing random."""
+    """Return what validation runs in place of `training_augmentation`: nothing random.
+
+    Args:
+        mean: mean of the student's normalisation of an image in [0, 1].
+        std: deviation of the student's normalisation.
+    """
     return Compose([SplitTeacherd(), NormalizeImaged("image", mean=mean, std=std)])
 
 

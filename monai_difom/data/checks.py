@@ -99,6 +99,7 @@ class CheckPaird(MapTransform):
         self.image_key, self.label_key = image_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the item, unchanged; see the class for what is refused."""
         image, label = data[self.image_key], data[self.label_key]
         if image.shape[1:] != label.shape[1:]:
             raise ValueError(
@@ -130,6 +131,7 @@ class BinaryMaskd(MapTransform):
         self.threshold = threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with its masks as ``(1, *spatial)`` uint8 in {0, 1}."""
         d = dict(data)
         for key in self.key_iterator(d):
             try:
@@ -156,6 +158,7 @@ class ClassChannelsd(MapTransform):
         self.classes = int(classes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with its masks as ``(classes, *spatial)`` of 0 and 1."""
         d = dict(data)
         for key in self.key_iterator(d):
             highest = int(d[key].max())

@@ -265,6 +265,10 @@ class FeatureStore:
 def open_store(folder: str | os.PathLike | None, policy: str = "views") -> FeatureStore | None:
     """Return the store in a folder, or None where the teachers run online (no folder).
 
+    Args:
+        folder: folder of the store, which need not exist yet; None or empty for none.
+        policy: a name of `POLICIES`.
+
     Raises:
         StoreError: policy and folder do not go together.
     """
@@ -328,7 +332,15 @@ def image_name(item: Mapping[str, Any]) -> str:
 
 
 def image_keys(items: Sequence[Mapping[str, Any]], progress: bool = False) -> list[str]:
-    """Return the digest of every item's image file (of all of them, where an item has several)."""
+    """Return the digest of every item's image file (of all of them, where an item has several).
+
+    Args:
+        items: items with ``image``.
+        progress: show a bar.
+
+    Returns:
+        The first 32 hexadecimal digits of a SHA-256 over the bytes, one an item.
+    """
 
     def digest(item: Mapping[str, Any]) -> str:
         parts = [file_digest(file) for file in _files(item)]

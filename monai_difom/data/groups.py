@@ -10,12 +10,12 @@ from typing import Any
 
 
 def regroup(items: Sequence[Mapping[str, Any]], group: str, dataset_dir: str | Path) -> list[dict[str, Any]]:
-    """Return the items with groups from their file names or from a table.
+    r"""Return the items with groups from their file names or from a table.
 
     Args:
         items: items with ``image``.
         group: a regular expression that is searched in the image's path below the data set, whose first group (or all of
-            it, without one) is the name: ``"(patient\\\\d+)_"``; or ``"<file>.csv:<column>"``, a table in the data set
+            it, without one) is the name: ``"(patient\d+)_"``; or ``"<file>.csv:<column>"``, a table in the data set
             folder whose first column names images, with or without extension.
         dataset_dir: folder of the data set, or its datalist.
 

@@ -18,6 +18,7 @@ from ..transforms import to_gray, to_rgb
 from ..utils import atomic_path, look_up, write_json
 from .chaos import chaos
 from .datalists import DATALIST, IMAGE_SUFFIXES, Item, files_by_stem, split_validation
+from .groups import regroup
 from .nifti import nifti_slices
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
@@ -57,7 +58,7 @@ def prepare_layout(
         test_fraction: share of the images that make the test set where the data set has none of its own; whole patients, always
             the same whatever the seed of a training.
         **options: ``target_mask`` of KidneyUS (``"capsule"`` or ``"regions"``) and ``annotator`` (1 or 2);
-            ``images``, ``masks`` and ``mask_suffix`` of pairs; those of `nifti_slices`;
+            ``images``, ``masks``, ``mask_suffix`` and ``group`` (see `regroup`) of pairs; those of `nifti_slices`;
             ``modality`` (``"CT"``, ``"MR"``), ``organ`` (a name or ``"all"``), ``sequences`` and ``window`` of CHAOS.
 
     Returns:
@@ -250,7 +251,12 @@ def kidneyus(root: Path, target: Path, target_mask: str = "capsule", annotator: 
 
 
 def pairs(
-    root: Path, target: Path, images: str = "images", masks: str = "masks", mask_suffix: str = ""
+    root: Path,
+    target: Path,
+    images: str = "images",
+    masks: str = "masks",
+    mask_suffix: str = "",
+    group: str | None = None,
 ) -> Found:
     """Any two folders of pictures: a mask has the name of its image, with a suffix where there is one."""
     folders = [root / images, root / masks]
@@ -268,7 +274,9 @@ def pairs(
             f"{len(lonely)} of {len(known)} images have no mask ({', '.join(lonely[:5]) or 'none'}), "
             f"{len(strange)} masks no image ({', '.join(strange[:5]) or 'none'}).",
         )
-    return {"training": [_item(known[stem], marked[wanted[stem]], stem) for stem in sorted(known)]}
+    items = [_item(known[stem], marked[wanted[stem]], stem) for stem in sorted(known)]
+    # before the test set is taken: no patient may be in both
+    return {"training": items if group is None else regroup(items, group, root)}
 
 
 LAYOUTS: dict[str, Callable[..., Found]] = {

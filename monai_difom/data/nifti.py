@@ -56,6 +56,7 @@ class CheckVolumesd(MapTransform):
         self.image_key, self.label_key = image_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the item, unchanged; see the class for what is refused."""
         image, label = data[self.image_key], data.get(self.label_key)
         if image.ndim != 4:
             raise ValueError(

@@ -11,6 +11,7 @@ from ..transforms import RandPhotometricd, RandViewd, SplitTeacherd
 from ..utils import unknown_name
 from .shards import StoreError
 
+#: name of a policy -> what it allows; a store is read with all but ``online``
 POLICIES = {
     "online": "the teachers see every view as it is drawn (feature_store: null); any geometry, slow",
     "views": "the augmentation draws among the stored dihedral views (RandViewd); photometric changes stay free",

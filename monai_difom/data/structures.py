@@ -174,6 +174,7 @@ class LoadStructuresd(MapTransform):
         self.mask_threshold = mask_threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with its label as ``(K, H, W)`` of 0, 1 and, in channels without annotation, `MISSING`."""
         d = dict(data)
         label, annotated = d.get(self.key, {}), d.pop("annotated", None)
         size = tuple(d[self.image_key].shape[1:])

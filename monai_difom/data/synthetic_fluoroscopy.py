@@ -32,6 +32,7 @@ ATTENUATION = {
     "cervical_spine": 0.62,
     "bolus": 1.25,
 }
+#: the 12 structures of a drawn swallow, in the order of the channels of their masks
 STRUCTURES = tuple(ATTENUATION)
 OVERSAMPLING = 3
 

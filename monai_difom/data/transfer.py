@@ -76,6 +76,9 @@ def transfer_of_labelled(items: Sequence[Mapping[str, Any]], count: int) -> list
     Args:
         items: items of a training list.
         count: length of the transfer set, from 1.
+
+    Raises:
+        ValueError: no items, or a count below 1.
     """
     if count < 1 or not items:
         raise ValueError(f"a transfer set of {count} images out of {len(items)}: both must be at least 1.")

@@ -339,8 +339,7 @@ class DistillationTrainer(SupervisedTrainer):
             scaler.update()
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on, as tensors and plain data; nothing of the teachers but
-        their signatures."""
+        """Return all that the rest of the run depends on, as tensors and plain data; of the teachers their signatures only."""
         return training_state(self)
 
 

@@ -1,5 +1,4 @@
-"""What each teacher does to the student: its weight, its share of the loss, whether it pulls with the others, and how alike
-student and teacher have become."""
+"""What each teacher does to the student: weight, share of the loss, whether it pulls with the others, how alike they are."""
 
 from __future__ import annotations
 

@@ -17,31 +17,19 @@ from .logit import LogitDistillationLoss
 from .structure import StructureLoss
 
 __all__ = [
-    "DeepSupervision",
-    "FeatureDistillationLoss",
-    "FrequencyDistillationLoss",
-    "StructureLoss",
-    "UniformBalancer",
-]
-__all__ = [
     "MISSING",
     "AnnotatedLoss",
     "AttentionBalancer",
     "Balancer",
+    "DeepSupervision",
     "FeatureDistillationLoss",
     "FrequencyDistillationLoss",
+    "LogitDistillationLoss",
     "MLPBalancer",
     "RunningMeanBalancer",
     "StaticBalancer",
     "StructureLoss",
     "TeacherDropping",
     "UncertaintyBalancer",
-    "UniformBalancer",
-]
-__all__ = [
-    "FeatureDistillationLoss",
-    "FrequencyDistillationLoss",
-    "LogitDistillationLoss",
-    "StructureLoss",
     "UniformBalancer",
 ]

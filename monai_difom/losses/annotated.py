@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-# value of all pixels of a mask channel that nobody annotated; a mask is 0 or 1
+#: value of all pixels of a mask channel that nobody annotated; a mask is 0 or 1
 MISSING = 255
 
 

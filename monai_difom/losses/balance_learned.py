@@ -68,15 +68,15 @@ class Lag(nn.Module):
 
 
 class LearnedBalancer(Balancer):
-    """Weights by a softmax over what a small network says; see the module.
+    r"""Weights by a softmax over what a small network says; see the module.
 
     Subclasses implement `logits`.
 
     Args:
         terms: names of the terms.
         form: ``"sound"``, or ``"published"`` to reproduce the collapse onto the easiest teacher.
-        temperature: :math:`\\tau` of the sound form; lower is more one-sided.
-        floor: :math:`\\epsilon` of the sound form, in [0, 1].
+        temperature: :math:`\tau` of the sound form; lower is more one-sided.
+        floor: :math:`\epsilon` of the sound form, in [0, 1].
         warmup: number of batches whose mean is a term's reference, in the sound form.
 
     Raises:

@@ -36,6 +36,9 @@ class FrequencyDistillationLoss(_Loss):
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` (one value per position).
         detach_target: stop gradients at the target.
 
+    Raises:
+        ValueError: a weight below 0, both 0, or no such distance.
+
     Example:
         >>> loss = FrequencyDistillationLoss(cutoff=0.2, low_weight=1.0, high_weight=0.0)
         >>> x = torch.rand(2, 8, 16, 16)

@@ -37,6 +37,9 @@ class LogitDistillationLoss(_Loss):
         reduction: ``"mean"`` over the positions (and classes) that count, ``"sum"``, or ``"none"`` (one value per
             position, 0 where the gate is shut). With every gate shut the loss is 0.
 
+    Raises:
+        ValueError: no such kind, a temperature of 0 or below, or a gate outside [0, 1].
+
     Example:
         >>> loss = LogitDistillationLoss("sigmoid", temperature=2.0)
         >>> x = torch.randn(2, 1, 8, 8)

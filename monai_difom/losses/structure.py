@@ -40,6 +40,9 @@ class StructureLoss(_Loss):
         kernel_size: side of the averaging window in pixels, odd.
         edge_weight: :math:`\lambda`.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` (one value per image and channel).
+
+    Raises:
+        ValueError: a window that is even or below 3.
     """
 
     def __init__(

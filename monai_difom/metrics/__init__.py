@@ -21,9 +21,15 @@ __all__ = [
     "COLUMNS",
     "SCORES",
     "AlignmentMetric",
+    "Comparison",
+    "Estimate",
     "GreyMap",
     "ImageScoreMetric",
+    "StructureDice",
+    "bootstrap_mean",
+    "compare_paired",
     "image_scores",
+    "linear_cka",
     "map_scores",
     "mean_of_structures",
     "mean_scores",
@@ -32,5 +38,3 @@ __all__ = [
     "surface_scores",
     "to_levels",
 ]
-__all__ = ["StructureDice", "image_scores", "linear_cka", "mean_scores"]
-__all__ = ["Comparison", "Estimate", "bootstrap_mean", "compare_paired", "image_scores", "mean_scores"]

@@ -16,9 +16,10 @@ OVERLAP = ("dice", "iou", "precision", "recall")
 AVERAGED = ("mean_dice_256", "mean_iou_256")
 ALIGNMENT = ("e_measure_max", "e_measure_mean")
 SURFACE = ("hd95", "nsd")
+#: names of the scores of an image
 SCORES = (*OVERLAP, *AVERAGED, "mae", "weighted_f", "s_measure", *ALIGNMENT, *SURFACE)
 COUNTS = ("empty_mask", "false_positive", "undefined_hd95")
-# of an image that is scored, in the order of a CSV file
+#: of an image that is scored, in the order of a CSV file
 COLUMNS = ("image", *SCORES, "height", "width", "foreground", *COUNTS)
 TOTALS = dict(zip(COUNTS, ("empty_masks", "false_positives", "undefined_hd95"), strict=True))
 
@@ -185,6 +186,9 @@ def mean_of_structures(means: Mapping[str, Mapping[str, float]]) -> dict[str, fl
 
     Returns:
         ``n`` (images, the largest of the structures' numbers), the scores and the counts as in `mean_scores`.
+
+    Raises:
+        ValueError: no structures.
     """
     if not means:
         raise ValueError("no structures to average.")

@@ -38,7 +38,15 @@ class Tap:
 
 
 def get_module(network: nn.Module, path: str) -> nn.Module:
-    """Return the submodule at a dotted path, or raise ``ValueError`` naming the nearest path."""
+    """Return the submodule at a dotted path.
+
+    Args:
+        network: any module.
+        path: as ``named_modules()`` writes it; empty for the network itself.
+
+    Raises:
+        ValueError: there is none; names the nearest path.
+    """
     modules = dict(network.named_modules())
     if path not in modules:
         # a network has hundreds of modules: those as deep as the path are enough to choose from

@@ -14,6 +14,7 @@ class ConcatFusion(nn.Module):
 
     Args:
         in_channels: channels of all maps together.
+        out_channels: not used; the fused map has ``in_channels``.
     """
 
     fitted_on_maps = False
@@ -42,6 +43,9 @@ class PCAFusion(nn.Module):
 
     Attributes:
         explained: share of the variance that the components hold, after `fit`.
+
+    Raises:
+        ValueError: ``whiten`` is outside [0, 1].
     """
 
     fitted_on_maps = True
@@ -117,7 +121,17 @@ FUSIONS: dict[str, type[ConcatFusion] | type[PCAFusion] | type[LearnedFusion]] =
 def make_fusion(
     kind: str, in_channels: int, out_channels: int, whiten: float = 0.0
 ) -> ConcatFusion | PCAFusion | LearnedFusion:
-    """Return the fusion named ``kind``: ``"pca"``, ``"concat"`` or ``"learned"``; `whiten` is for ``"pca"``."""
+    """Return a fusion by its name.
+
+    Args:
+        kind: ``"pca"`` (`PCAFusion`), ``"concat"`` (`ConcatFusion`) or ``"learned"`` (`LearnedFusion`).
+        in_channels: channels of all maps together.
+        out_channels: channels of the fused map; ``"concat"`` keeps all.
+        whiten: of ``"pca"``, from 0 to 1.
+
+    Raises:
+        ValueError: no such fusion.
+    """
     if kind not in FUSIONS:
         raise ValueError(unknown_name("fusion", kind, FUSIONS))
     if kind == "pca":

@@ -112,6 +112,9 @@ class PhiStandardizer(nn.Module):
     Args:
         channels: channels of the map.
         kind: ``"phi_s"``, ``"channel"`` or ``"none"``.
+
+    Raises:
+        ValueError: no such kind.
     """
 
     mean: torch.Tensor

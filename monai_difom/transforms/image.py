@@ -68,8 +68,7 @@ def to_gray(image: Image.Image) -> Image.Image:
 
 
 class PictureReader(PILReader):
-    """Read pictures as 8-bit RGB or grey for ``LoadImaged(reader=...)``, and stop at a file that cannot
-    be read.
+    """Read pictures as 8-bit RGB or grey for ``LoadImaged(reader=...)``, and stop at a file that cannot be read.
 
     When a reader's ``read`` fails, MONAI goes on to its default readers, which load what `to_rgb` or
     `to_gray` has refused, unconverted. Here the file is opened in ``get_data``, whose errors MONAI passes on.
@@ -186,12 +185,14 @@ class ResizeImaged(MapTransform, InvertibleTransform):
         self.resizer = _ResizeImage(spatial_size)
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Return the item with the keys resized, ``(C, *spatial_size)``."""
         d = dict(data)
         for key, mode in self.key_iterator(d, self.mode):
             d[key] = self.resizer(d[key], mode)
         return d
 
     def inverse(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        """Return the item with the keys back at the size that they had."""
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.resizer.inverse(d[key])

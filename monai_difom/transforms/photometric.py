@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+#: mean of ImageNet images in [0, 1], by channel
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+#: standard deviation of ImageNet images in [0, 1], by channel
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Rec. 601 luma, and the rotation-free part of the RGB <-> YIQ change of basis that hue turns act in
@@ -176,6 +178,7 @@ class RandPhotometricd(Randomizable, MapTransform):
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Draw one change and return the item with it made to every key."""
         d = dict(data)
         self.randomize()
         for key in self.key_iterator(d):
@@ -208,6 +211,7 @@ class SplitTeacherd(MapTransform):
         self.image_key, self.teacher_key, self.label_key = image_key, teacher_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with the image in [0, 1], float32, and a copy of it for the teachers."""
         d = dict(data)
         image = d[self.image_key]
         if image.dtype == torch.uint8:
@@ -252,6 +256,7 @@ class NormalizeImaged(MapTransform):
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the item with mean subtracted and divided by std, channel by channel."""
         d = dict(data)
         for key in self.key_iterator(d):
             image = d[key]

@@ -42,6 +42,7 @@ class SaveStructuresd(MapTransform):
         }
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write one picture for each structure and return the item as it is."""
         masks = data[self.key]
         if len(masks) != len(self.savers):
             raise ValueError(

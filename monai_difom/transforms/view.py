@@ -13,6 +13,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
+#: spatial dimensions -> names of the views, in the order of their numbers
 VIEWS: dict[int, tuple[str, ...]] = {
     2: (
         "identity",
@@ -93,7 +94,12 @@ def invert_view(x: torch.Tensor, view: int, spatial_dims: int = 2) -> torch.Tens
 
 
 def allowed_views(views: Sequence[int], size: Sequence[int]) -> list[int]:
-    """Return those of the views that keep the shape of an image of this spatial size, two or three numbers."""
+    """Return those of the views that keep the shape of an image.
+
+    Args:
+        views: numbers of views, see `VIEWS`.
+        size: spatial size, two or three numbers. Of volumes all views keep it: they are flips.
+    """
     square = len(size) == 3 or size[0] == size[1]
     return [view for view in views if square or view < 4]
 
@@ -153,6 +159,7 @@ class RandViewd(Randomizable, MapTransform):
         self.view = allowed[choice] if chance < self.prob else 0
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Draw one view and return the item with it made to every key, and with its number as ``view``."""
         d = dict(data)
         keys = list(self.key_iterator(d))
         sizes = {str(key): tuple(d[key].shape[-self.spatial_dims :]) for key in keys}

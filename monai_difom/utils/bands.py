@@ -41,6 +41,9 @@ def radial_low_pass(
 
     Returns:
         ``(*size[:-1], size[-1] // 2 + 1)``, values in [0, 1].
+
+    Raises:
+        ValueError: a cutoff outside (0, 0.5], no such shape, or a smooth one without a slope.
     """
     if not 0 < cutoff <= 0.5:
         raise ValueError(f"cutoff is {cutoff}; allowed is (0, 0.5] cycles per pixel (0.5 is Nyquist).")
@@ -64,6 +67,12 @@ def check_bands(size: Sequence[int], cutoff: float, transition: float = 0.1, sha
     """Refuse a split whose low or high band is empty on a grid of this size.
 
     The mean alone is no low band. A bin counts for a band when its gain there is at least one half.
+
+    Args:
+        size: spatial size of the grid.
+        cutoff: border of the bands, cycles per pixel of this grid, in (0, 0.5].
+        transition: width of the slope, cycles per pixel.
+        shape: ``"smooth"`` or ``"ideal"``.
 
     Raises:
         ValueError: names the grid, the empty band and cutoffs that would work.
@@ -113,6 +122,12 @@ def band_energy(
 
     The spatial mean of every channel is left out first. With a smooth mask the two shares need not add up to
     one: the slope belongs partly to both.
+
+    Args:
+        maps: ``(B, C, H, W)`` or ``(B, C, D, H, W)``.
+        cutoff: border of the bands, cycles per pixel of this grid, in (0, 0.5].
+        transition: width of the slope, cycles per pixel.
+        shape: ``"smooth"`` or ``"ideal"``.
     """
     centred = maps.float() - maps.float().flatten(2).mean(-1).reshape(*maps.shape[:2], *[1] * (maps.ndim - 2))
     total = centred.pow(2).sum().clamp_min(1e-30)

@@ -34,7 +34,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
-    """Write ``content`` as JSON, atomically; ``indent`` None puts it on one line."""
+    """Write plain data as JSON, beside its place, then rename: a kill never leaves half a file.
+
+    Args:
+        path: file to write; its folder is made.
+        content: what JSON can hold.
+        indent: spaces a level; None puts it on one line.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
@@ -42,7 +48,13 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
 def save_tensors(
     path: str | os.PathLike, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a ``.safetensors`` file atomically; the tensors are contiguous and on the CPU."""
+    """Write a ``.safetensors`` file beside its place, then rename.
+
+    Args:
+        path: file to write; its folder is made.
+        tensors: name -> tensor, contiguous and on the CPU.
+        metadata: strings that the file carries.
+    """
     from safetensors.torch import save_file
 
     with atomic_path(path) as temporary:
@@ -52,7 +64,12 @@ def save_tensors(
 
 
 def save_state(path: str | os.PathLike, state: Any) -> None:
-    """``torch.save`` to a temporary file, then rename: a kill never leaves half a checkpoint."""
+    """``torch.save`` to a temporary file, then rename: a kill never leaves half a checkpoint.
+
+    Args:
+        path: file to write; its folder is made.
+        state: tensors and plain data, which `load_state` can read.
+    """
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
 

@@ -25,7 +25,16 @@ def unknown_name(kind: str, name: object, options: Iterable[str]) -> str:
 
 
 def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Return ``table[name]``, or raise ``ValueError`` naming the nearest allowed name."""
+    """Return ``table[name]``.
+
+    Args:
+        kind: what the name stands for, for the message.
+        name: the name that was given.
+        table: allowed name -> what it stands for.
+
+    Raises:
+        ValueError: no such name; names the nearest.
+    """
     if name not in table:
         raise ValueError(unknown_name(kind, name, table))
     return table[name]

@@ -20,6 +20,9 @@ def resample(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
     Returns:
         ``(B, C, *size)`` in the dtype of ``maps``.
+
+    Raises:
+        ValueError: ``size`` has another number of dimensions than the map.
     """
     size = tuple(int(n) for n in size)
     spatial = tuple(maps.shape[2:])

@@ -83,6 +83,7 @@ def _medclip(kind: str, maps: str, parameters: float) -> ZooEntry:
 _CONVNEXT = "stride4 {0}, stride8 {1}, stride16 {2}, stride32 {3}"
 _PIXEL = "stride8 256, stride16, stride32, stride4, evidence 1/4"
 
+#: all teachers that are known by name
 ZOO: tuple[ZooEntry, ...] = (
     _sam("vit_b", "sam_vit_b_01ec64.pth", 89.7),
     _sam("vit_l", "sam_vit_l_0b3195.pth", 308.3),

@@ -36,7 +36,6 @@ def test_a_tracked_run_holds_parameters_and_every_term_and_weight_by_epoch(
         "dataset_dir": tmp_path / "data",
         "teacher_weights": tmp_path / "teacher.safetensors",
         "teachers#imagenet#name": "test_efficientnet",
-        "teachers#imagenet#pad_type": "''",
         "output_dir": out,
         "ckpt_dir": out / "models",
         "network_def#features": "[4,6,8,8,8]",

@@ -33,7 +33,6 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "dataset_dir": str(folder / "data"),
         "teacher_weights": str(folder / "teacher.safetensors"),
         "teachers#imagenet#name": "test_efficientnet",
-        "teachers#imagenet#pad_type": "",
         "image_size": 32,
         "terms#0#tap": "stride8",
         "teachers#imagenet#input_size": 64,

@@ -62,7 +62,6 @@ def test_a_student_trains_one_epoch_a_phase(overlay: Path, data: Path, weights: 
     }
     for key, value in options.items():
         config[key] = value
-    config["teachers::imagenet"].pop("pad_type")
     config["train::handlers"] = config["train::handlers"][:1]  # validation alone
     torch.manual_seed(0)
     trainer = config.get_parsed_content("train#trainer")

@@ -203,6 +203,21 @@ def test_drive_as_it_is(shared_data: Path, tmp_path: Path) -> None:
     assert corner.max() == 0
 
 
+@pytest.mark.parametrize("group", [r"(patient\d+)_", "frames.csv:patient"])
+def test_pairs_of_one_patient_are_in_one_of_training_validation_and_test(tmp_path: Path, group: str) -> None:
+    rows = ["image,patient"]
+    for n in range(12):
+        name = f"patient{n // 3}_{n}.png"
+        rows.append(f"{name},patient{n // 3}")
+        for folder in ("images", "masks"):
+            _png(tmp_path / "data" / folder / name, np.eye(8) * 255)
+    (tmp_path / "data" / "frames.csv").write_text("\n".join(rows))
+    parts = lists(tmp_path / "data", "pairs", group=group)
+    patients = [{Path(item["image"]).stem.split("_")[0] for item in part} for part in parts]
+    assert all(patients)
+    assert sum(map(len, patients)) == 4
+
+
 def _dicom(path: Path, pixels: np.ndarray, intercept: int = 0) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, generate_uid()

@@ -51,13 +51,24 @@ class DoubleConv(nn.Module):
 
 
 def upsample_like(x: torch.Tensor, reference: torch.Tensor, align_corners: bool) -> torch.Tensor:
-    """Interpolate ``x`` linearly to the spatial size of ``reference``."""
+    """Interpolate ``x`` linearly to the spatial size of ``reference``.
+
+    Args:
+        x: ``(B, C, h, w)`` or ``(B, C, d, h, w)``.
+        reference: of the same number of dimensions; its values are not looked at.
+        align_corners: as in ``torch.nn.functional.interpolate``; published checkpoints need either.
+    """
     mode = "bilinear" if x.dim() == 4 else "trilinear"
     return F.interpolate(x, size=reference.shape[2:], mode=mode, align_corners=align_corners)
 
 
 def check_input_size(spatial: Sequence[int], divisor: int, name: str) -> None:
     """Refuse an image whose sides do not divide, naming the nearest sizes that work.
+
+    Args:
+        spatial: sides of the image.
+        divisor: what each must be a multiple of.
+        name: of the network, for the message.
 
     Raises:
         ValueError: a side is no multiple of ``divisor``.

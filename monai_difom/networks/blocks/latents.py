@@ -21,6 +21,11 @@ class SideLatents(nn.Module):
 
     The student's own path passes by them unchanged: they are read through taps with a source, and are dropped
     at export.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the bottleneck.
+        channels: channels of both latents.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, channels: int) -> None:
@@ -39,6 +44,11 @@ class InlineLatents(nn.Module):
 
     At the start the student computes exactly what it computes without them; the gates open as far as training
     finds useful.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the bottleneck.
+        channels: channels of both latents.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, channels: int) -> None:
@@ -59,6 +69,12 @@ class InlineLatents(nn.Module):
 
 def make_latents(mode: LatentMode, spatial_dims: int, in_channels: int, channels: int) -> nn.Module:
     """Return the latents for a mode; ``none`` is an identity.
+
+    Args:
+        mode: ``"none"``, ``"side"`` (`SideLatents`) or ``"inline"`` (`InlineLatents`).
+        spatial_dims: 2 or 3.
+        in_channels: channels of the bottleneck.
+        channels: channels of both latents.
 
     Raises:
         ValueError: the mode is none of ``none``, ``side``, ``inline``.

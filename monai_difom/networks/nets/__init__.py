@@ -14,26 +14,16 @@ __all__ = [
     "DifomUNet",
     "DifomUNetPlusPlus",
     "EMCADNet",
+    "LightSegmenter",
+    "MainOutput",
     "PraNet",
+    "SamSegmenter",
+    "ViTSegmenter",
+    "VitMaskedAutoencoder",
+    "VitMomentumContrast",
     "load_published_emcadnet",
     "load_published_pranet",
     "load_published_unetpp",
-]
-__all__ = [
-    "DifomUNet",
-    "DifomUNetPlusPlus",
-    "LightSegmenter",
-    "MainOutput",
-    "ViTSegmenter",
-    "load_published_unetpp",
     "reparameterize",
     "tapped",
-]
-__all__ = [
-    "DifomUNet",
-    "DifomUNetPlusPlus",
-    "SamSegmenter",
-    "VitMaskedAutoencoder",
-    "VitMomentumContrast",
-    "load_published_unetpp",
 ]

@@ -62,6 +62,9 @@ class VitMaskedAutoencoder(nn.Module):
 
     Attributes:
         encoder: the transformer, in timm's keys.
+
+    Raises:
+        ValueError: a share outside (0, 1), or no plain vision transformer of this name.
     """
 
     def __init__(
@@ -147,6 +150,9 @@ class VitMomentumContrast(nn.Module):
 
     Attributes:
         encoder: the transformer, in timm's keys.
+
+    Raises:
+        ValueError: a temperature of 0 or below, or no plain vision transformer of this name.
     """
 
     def __init__(
@@ -183,7 +189,7 @@ class VitMomentumContrast(nn.Module):
         return self.contrast(queries[0], keys[1]) + self.contrast(queries[1], keys[0])
 
     def contrast(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Return :math:`2 \\tau` times the InfoNCE loss; image i is the positive of image i."""
+        r"""Return :math:`2 \tau` times the InfoNCE loss; image i is the positive of image i."""
         similar = F.normalize(query.float(), dim=1) @ F.normalize(key.float(), dim=1).T / self.temperature
         return 2 * self.temperature * F.cross_entropy(similar, torch.arange(len(query), device=query.device))
 

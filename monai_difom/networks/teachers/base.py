@@ -88,7 +88,12 @@ def fixed_sides(
 
 @dataclass(frozen=True)
 class TeacherMap:
-    """One map of a teacher: its channels, and its stride in pixels of the teacher's own (resized) input."""
+    """One map of a teacher.
+
+    Args:
+        channels: channels of the map.
+        stride: pixels of the teacher's own (resized) input per cell of the map, along an axis.
+    """
 
     channels: int
     stride: float
@@ -106,6 +111,9 @@ class Teacher(nn.Module):
         source: where the weights came from: hub name, file name or folder name.
         spatial_dims: 2 for images, 3 for volumes.
         channels: channels of the image; 3 (RGB) for every teacher of images.
+
+    Raises:
+        ValueError: no maps.
     """
 
     def __init__(
