@@ -102,6 +102,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
         help="no test images in the model card (private data)",
     )
     add("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
+    add(
+        "--trust",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="import a network of your own from these modules; without it only known packages build networks",
+    )
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

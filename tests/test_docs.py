@@ -152,6 +152,10 @@ def test_a_student_of_ones_own_is_trained_scored_and_written_as_torchscript(
     scores = json.loads((output / "evaluation" / "evaluation.json").read_text())["test_sets"]
     assert scores["synthetic"] == pytest.approx(summary(output)["test_sets"]["synthetic"], abs=1e-6)
     assert torch.jit.load(str(output / "model.ts"))(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+    assert Path("deployed/my_student/models/model.onnx").is_file()
+    words = ["export", "--bundle", str(output), "--output", "refused", "--format", "torchscript"]
+    assert main(words) == 2
+    assert "--trust my_network" in capsys.readouterr().err
 
 
 def test_data_of_ones_own_are_read_as_the_page_says(folder: Path) -> None:

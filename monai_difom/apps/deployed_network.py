@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,24 @@ from .deployment import INFERENCE, resolved
 
 NETWORK, WEIGHTS = "network_def", "models/model.pt"
 PACKAGES = ("monai.networks", "monai_difom.networks", "segmentation_models_pytorch", "timm", "torch.nn")
+_trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 # a class named by an expression, as MONAI's networks take their activation
 _CLASS = re.compile(r"\$torch\.nn\.\w+")
 _WRAPPER = re.compile(r"monai_difom\.networks\.nets\.(any_network\.)?tapped")
+
+
+@contextmanager
+def trusting(modules: Sequence[str]) -> Iterator[None]:
+    """Within the context, networks may be built from these modules too; they are imported, which runs their code.
+
+    Args:
+        modules: names of modules or packages that the caller knows, such as ``my_network``.
+    """
+    token = _trusted.set((*_trusted.get(), *modules))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
 
 
 def network_definition(bundle: str | os.PathLike) -> dict[str, Any]:
@@ -60,11 +77,11 @@ def check_definition(value: Any, place: str) -> None:
         if (
             target is not None
             and "." in str(target)
-            and not str(target).startswith(tuple(f"{p}." for p in PACKAGES))
+            and not str(target).startswith(tuple(f"{p}." for p in (*PACKAGES, *_trusted.get())))
         ):
             raise ValueError(
-                f"{place} calls {target}; a network is built from {', '.join(PACKAGES)} only. Export the run where it was "
-                "trained, and use its model.ts or model.onnx."
+                f"{place} calls {target}; a network is built from {', '.join(PACKAGES)} only. If that class is yours, export "
+                f"it with --trust {str(target).rpartition('.')[0]}, and use the model.ts or model.onnx that this leaves."
             )
         for key, child in value.items():
             check_definition(child, f"{place}::{key}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,7 @@ def run_export(
     encoder_only: bool = False,
     module: str | None = None,
     formats: str | None = None,
+    trust: Sequence[str] = (),
     **options: Any,
 ) -> int:
     """Do what ``python -m monai_difom export`` asks for, say what was written, and return the exit code (2: refused).
@@ -132,15 +133,18 @@ def run_export(
         encoder_only: write the encoder alone.
         module: path of the encoder in the student; ``encoder`` by default.
         formats: names with commas between, see `export_bundle`.
+        trust: modules of one's own that the network is built from.
         options: further arguments of `export_bundle`.
     """
     try:
         if encoder_only:
             return _print_encoder(run, output, module)
+        from .deployed_network import trusting
         from .export_bundle import export_bundle
 
         names = [name.strip() for name in (formats or "").split(",") if name.strip()]
-        measured = export_bundle(run, output, names, **options)
+        with trusting(trust):
+            measured = export_bundle(run, output, names, **options)
     except (ValueError, FileNotFoundError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
