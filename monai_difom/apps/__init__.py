@@ -12,10 +12,11 @@ from .evaluate import (
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
+from .label_training import train_on_labels
 from .pretrain import pretrain_encoder
 from .record import finish_record, start_record
 from .report import conclude, write_report
-from .running import running_settings
+from .running import name_empty_run, running_settings
 from .score_files import score_table, write_scores
 from .stages import (
     check_transfer_set,
@@ -51,6 +52,7 @@ __all__ = [
     "join_stages",
     "keep_best",
     "last_checkpoint",
+    "name_empty_run",
     "predict_probability",
     "predict_structures",
     "pretrain_encoder",
@@ -64,6 +66,7 @@ __all__ = [
     "summarize",
     "synthesize",
     "train_diffusion",
+    "train_on_labels",
     "write_report",
     "write_scores",
     "write_trained_bundle",
