@@ -37,11 +37,11 @@ check: $(STAMP)  ## format, lint and types
 LABEL := .venv-label
 LABEL_RUN := $(LABEL)/bin/python
 LABEL_STAMP := $(LABEL)/.installed
-LABEL_PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || command -v python3)
+LABEL_PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 
 $(LABEL_STAMP): setup.cfg configs/label/requirements.txt
-	@$(LABEL_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
-	  { echo "MONAI Label runs on Python 3.10 to 3.12; found $$($(LABEL_PYTHON) --version). Try make LABEL_PYTHON=/path/to/python3.11"; exit 1; }
+	@$(LABEL_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "MONAI Label needs Python 3.11 or 3.12; found $$($(LABEL_PYTHON) --version). Try make LABEL_PYTHON=/path/to/python3.11"; exit 1; }
 	@$(LABEL_PYTHON) -m venv $(LABEL) || { echo "venv failed. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(LABEL_RUN) -m pip install --quiet --upgrade pip
 	$(LABEL_RUN) -m pip install --quiet --requirement configs/label/requirements.txt --editable .

@@ -12,11 +12,11 @@ from .evaluate import (
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
-from .label_training import train_on_labels
+from .label_training import start_label_run, train_on_labels
 from .pretrain import pretrain_encoder
 from .record import finish_record, start_record
 from .report import conclude, write_report
-from .running import name_empty_run, running_settings
+from .running import running_settings
 from .score_files import score_table, write_scores
 from .stages import (
     check_transfer_set,
@@ -52,7 +52,6 @@ __all__ = [
     "join_stages",
     "keep_best",
     "last_checkpoint",
-    "name_empty_run",
     "predict_probability",
     "predict_structures",
     "pretrain_encoder",
@@ -61,6 +60,7 @@ __all__ = [
     "running_settings",
     "score_table",
     "start_encoder",
+    "start_label_run",
     "start_record",
     "start_student",
     "summarize",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +17,26 @@ from torch import nn
 from ..engines import DistillationTrainer, Phase, Plan
 from ..metrics import mean_scores
 from ..utils import atomic_path, load_state, save_state, unknown_name, write_json
-from .command_line import cause_of
+from .command_line import cause_of, end_with_cause
 from .deployed_network import WEIGHTS
 from .evaluate import evaluate_set
-from .running import running_config
+from .running import name_empty_run, running_config
 from .stages import start_student
 
 logger = logging.getLogger(__name__)
 RECORD, BEFORE = "label.json", "models/model_before.pt"
 SEGMENTATION = "segmentation"
 Items = Sequence[Mapping[str, Any]]
+
+
+def start_label_run() -> None:
+    """Do what comes before a training on labels: see to an empty run id, and to how an error ends.
+
+    MONAI Label shows the last lines of a training that it started. They say what was wrong, and not which expression failed.
+    """
+    name_empty_run()
+    if "monailabel" in sys.modules:
+        sys.excepthook = end_with_cause
 
 
 def train_on_labels(only: str | None = None) -> dict[str, Any]:
