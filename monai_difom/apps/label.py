@@ -130,6 +130,8 @@ def server_command(
     ]
     words += [word for key, value in options.items() for word in ("--conf", key, value)]
     environment = {
+        # on several GPUs the app looks for a configuration of its own, and without it trains nothing and says nothing
+        "CUDA_VISIBLE_DEVICES": "0",
         **os.environ,
         "MONAI_LABEL_SESSION_PATH": str((app / "sessions").resolve()),  # or in the person's home
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(EXTENSIONS),

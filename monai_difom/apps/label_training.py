@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -16,9 +17,10 @@ from torch import nn
 
 from ..engines import DistillationTrainer, Phase, Plan
 from ..metrics import mean_scores
-from ..utils import atomic_path, load_state, save_state, unknown_name, write_json
+from ..utils import atomic_path, file_digest, load_state, save_state, unknown_name, write_json
 from .command_line import cause_of, end_with_cause
 from .deployed_network import WEIGHTS
+from .deployment import METADATA
 from .evaluate import evaluate_set
 from .running import name_empty_run, running_config
 from .stages import start_student
@@ -95,7 +97,7 @@ def train_on_labels(only: str | None = None) -> dict[str, Any]:
         "installed": after >= before,
     }
     if record["installed"]:
-        install_weights(bundle, checkpoints / "model.pt")
+        install_weights(bundle, checkpoints / "model.pt", record)
     write_json(folder / RECORD, record)
     logger.info(told(record))
     return record
@@ -116,17 +118,29 @@ def told(record: Mapping[str, Any]) -> str:
     )
 
 
-def install_weights(bundle: str | os.PathLike, weights: str | os.PathLike) -> None:
-    """Make a student's weights those of a bundle, and keep those before as ``models/model_before.pt``; both at once or none.
+def install_weights(bundle: str | os.PathLike, weights: str | os.PathLike, record: Mapping[str, Any]) -> None:
+    """Make a student's weights those of a bundle, and keep those before as ``models/model_before.pt``.
+
+    The metadata tell it: ``trained_on_labels`` has one record a training, so that the scores of the card are not taken for those
+    of the new weights.
 
     Args:
         bundle: folder with ``models/model.pt``.
         weights: state dict of the same network.
+        record: of `train_on_labels`.
     """
-    served = Path(bundle) / WEIGHTS
+    served, facts = Path(bundle) / WEIGHTS, Path(bundle) / METADATA
     with atomic_path(Path(bundle) / BEFORE) as temporary:
         shutil.copyfile(served, temporary)
     save_state(served, load_state(weights))
+    metadata = json.loads(facts.read_text(encoding="utf-8"))
+    # why teachers were left out names files of this machine
+    shown = {key: value for key, value in record.items() if key != "without"}
+    metadata["trained_on_labels"] = [*metadata.get("trained_on_labels", []), shown]
+    for entry in metadata.get("formats", {}).values():
+        if entry.get("file") == WEIGHTS:
+            entry["sha256"] = file_digest(served)
+    write_json(facts, metadata, indent=4)
     others = [
         file.name for file in sorted(served.parent.iterdir()) if file.suffix in (".ts", ".onnx", ".xml")
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import SaveImaged
 from PIL import Image
 
-from monai_difom.__main__ import main
+from monai_difom.__main__ import main, make_parser
 from monai_difom.apps import label as module
 from monai_difom.apps.label import prepare_app, server_command
 from monai_difom.utils import file_digest, save_state
@@ -115,6 +118,22 @@ def test_the_command_says_what_is_missing(
     (tmp_path / "images").mkdir()
     assert main(words) == 2
     assert "holds no images" in capsys.readouterr().err
+
+
+def test_what_make_label_would_run_names_options_that_exist() -> None:
+    done = subprocess.run(["make", "-n", "-B", "label"], cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = [
+        shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines() if "-m monai" in line
+    ]
+    (trained,) = [words for words in commands if "monai.bundle" in words]
+    options = {trained[i][2:]: trained[i + 1] for i in range(len(trained)) if trained[i].startswith("--")}
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / file) for file in ast.literal_eval(options.pop("config_file"))])
+    assert {"training", *options} <= set(parser.get())
+    verbs = [make_parser().parse_args(words[3:]) for words in commands if "monai_difom" in words]
+    assert [verb.verb for verb in verbs] == ["export", "label"]
+    assert verbs[1].host == "127.0.0.1"
+    assert (ROOT / verbs[0].training).is_file()
 
 
 def test_a_host_beyond_this_machine_is_said_to_be_open(

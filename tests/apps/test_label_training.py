@@ -128,6 +128,9 @@ def test_all_phases_distil_from_the_teacher_and_the_better_student_is_served(
     assert told["dice"]["after"] > told["dice"]["before"]
     assert told["installed"]
     assert file_digest(bundle / "models/model_before.pt") == before
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    assert metadata["formats"]["bundle"]["sha256"] == file_digest(bundle / "models/model.pt") != before
+    assert metadata["trained_on_labels"] == [{key: told[key] for key in told if key != "without"}]
     assert {file.name for file in (bundle / "models").iterdir()} == {"model.pt", "model_before.pt"}
     again = train(bundle, items[:8], items[8:], "refine", epochs=1)
     assert (
