@@ -43,6 +43,11 @@ def stock(tmp_path: Path) -> Path:
     return folder
 
 
+def label_words(bundle: Path, folder: Path) -> list[str]:
+    """The command of a server with ``folder/images``, below the program's name."""
+    return ["label", "--model", str(bundle), "--images", str(folder / "images"), "--app", str(folder / "app")]
+
+
 def test_the_app_is_copied_unchanged_and_the_working_copy_keeps_what_it_learned(
     bundle: Path, stock: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -100,15 +105,7 @@ def test_the_server_listens_on_this_machine_only_and_fetches_nothing(tmp_path: P
 def test_the_command_says_what_is_missing(
     bundle: Path, stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    words = [
-        "label",
-        "--model",
-        str(bundle),
-        "--images",
-        str(tmp_path / "images"),
-        "--app",
-        str(tmp_path / "app"),
-    ]
+    words = label_words(bundle, tmp_path)
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert main(words) == 2
     assert "make label" in capsys.readouterr().err
@@ -143,15 +140,7 @@ def test_a_host_beyond_this_machine_is_said_to_be_open(
     begun: list[list[str]] = []
     monkeypatch.setattr(module, "_stock_app", lambda: stock)
     monkeypatch.setattr(module.os, "execve", lambda file, words, environment: begun.append(words))
-    words = [
-        "label",
-        "--model",
-        str(bundle),
-        "--images",
-        str(tmp_path / "images"),
-        "--app",
-        str(tmp_path / "app"),
-    ]
+    words = label_words(bundle, tmp_path)
     main([*words, "--name", "polyp"])
     assert "open to other machines" not in capsys.readouterr().err
     main([*words, "--name", "polyp", "--host", "0.0.0.0"])
