@@ -101,6 +101,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="no test images in the model card (private data)",
     )
+    add(
+        "--train",
+        dest="training",
+        type=Path,
+        metavar="FILE",
+        help="overlay that makes the bundle trainable, for MONAI Label: configs/label/train.yaml",
+    )
     add("--module", metavar="PATH", help="where the encoder is in the student (encoder)")
     add(
         "--trust",
@@ -202,6 +209,20 @@ def _features(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _label(parser: argparse.ArgumentParser) -> None:
+    add, app = parser.add_argument, Path("runs/label/app")
+    add(
+        "--model", type=Path, required=True, metavar="DIR", help="an exported bundle (export --format bundle)"
+    )
+    add(
+        "--images", type=Path, required=True, metavar="DIR", help="images to label; labels are saved in there"
+    )
+    add("--app", type=Path, default=app, metavar="DIR", help=f"folder for the server's own files ({app})")
+    add("--name", help="name of the model in MONAI Label (that of its folder)")
+    add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine only)")
+    add("--port", type=int, default=8000, help="port (8000)")
+
+
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
@@ -236,6 +257,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "a page in the browser: drop an image, see what the student finds",
         _serve,
         "monai_difom.apps.serve:run_serve",
+    ),
+    "label": (
+        "serve an exported bundle in MONAI Label, to label images and to train on the labels",
+        _label,
+        "monai_difom.apps.label:run_label",
     ),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
     "features": (

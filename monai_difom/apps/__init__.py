@@ -12,6 +12,7 @@ from .evaluate import (
 from .export import describe_run, export_encoder
 from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
+from .label_training import start_label_run, train_on_labels
 from .pretrain import pretrain_encoder
 from .record import finish_record, start_record
 from .report import conclude, write_report
@@ -59,11 +60,13 @@ __all__ = [
     "running_settings",
     "score_table",
     "start_encoder",
+    "start_label_run",
     "start_record",
     "start_student",
     "summarize",
     "synthesize",
     "train_diffusion",
+    "train_on_labels",
     "write_report",
     "write_scores",
     "write_trained_bundle",

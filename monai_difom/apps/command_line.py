@@ -34,7 +34,7 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         if "monai" not in sys.argv[0] or "bundle" not in sys.argv[0]:
             return
-        sys.excepthook = _end_with_cause
+        sys.excepthook = end_with_cause
         arguments = sys.argv[1:]
     if not arguments or arguments[0] != "run":
         return
@@ -88,7 +88,7 @@ def _raised_by_monai(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "monai"
 
 
-def _end_with_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def end_with_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show an error with its traceback, and below it what caused it."""
     sys.__excepthook__(kind, error, trace)
     cause = cause_of(error)

@@ -23,6 +23,7 @@ from . import formats as writers
 from .deployed_network import WEIGHTS, is_plain_monai, load_network, network_definition
 from .deployment import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment, resolved
 from .examples import load_examples
+from .label_config import TRAIN, training_config
 from .model_card import save_pictures, write_card
 from .parity import measure_parity, parity_failures, parity_table
 from .portable import portable_text
@@ -47,6 +48,7 @@ def export_bundle(
     calibration: str | os.PathLike | None = None,
     limit: int = 16,
     pictures: bool = True,
+    training: str | os.PathLike | None = None,
 ) -> dict[str, dict[str, float]]:
     """Write a trained student in the formats that are asked for, or nothing at all.
 
@@ -61,12 +63,15 @@ def export_bundle(
         calibration: pictures that set the ranges of the 8-bit format, like those of the training.
         limit: how many pictures parity is measured on; a few hundred at most are taken for the calibration.
         pictures: put pictures of the run's examples into the model card. They are of the test images.
+        training: overlay, such as ``configs/label/train.yaml``, under which the run's own configuration goes into the bundle as
+            ``configs/train.yaml``, so that MONAI Label can train it; see `training_config`. A bundle that has one keeps it.
 
     Returns:
         Format -> figures of `measure_parity`.
 
     Raises:
-        ValueError: unknown formats, a missing package, no calibration set for 8 bits, a folder that holds something else.
+        ValueError: unknown formats, a missing package, no calibration set for 8 bits, a folder that holds something else, a
+            run that cannot be trained on labels.
         FileNotFoundError: no trained bundle, or no pictures.
         ParityError: a format is out of `TOLERANCES`; nothing is left.
     """
@@ -78,6 +83,7 @@ def export_bundle(
     network = load_network(source)
     facts = named_channels(network_runner(network, source / WEIGHTS, read_deployment(source)))
     run = source.parent if (source.parent / "summary.json").is_file() else None
+    trains = _training(source, run, facts, training, "bundle" in wanted)
     reference = network_runner(network, source / WEIGHTS, facts)
     shown = _parity_pictures(images, run, len(facts.mean), limit)
     known = (
@@ -88,6 +94,8 @@ def export_bundle(
         if "bundle" in wanted:
             needs = _write_configs(source, draft)
             made["bundle"] = WEIGHTS
+            if trains is not None:
+                (draft / TRAIN).write_text(trains, encoding="utf-8")
         runners: dict[str, Runner] = {}
         for name, file in made.items():
             # the bundle's own configuration builds the network that is compared
@@ -164,6 +172,24 @@ def _write_configs(source: Path, draft: Path) -> list[str]:
     text, needs = portable_text((source / INFERENCE).read_text(encoding="utf-8"), network_definition(source))
     (draft / INFERENCE).write_text(text, encoding="utf-8")
     return needs
+
+
+def _training(
+    source: Path, run: Path | None, facts: Deployment, overlay: str | os.PathLike | None, bundle: bool
+) -> str | None:
+    """Return the configuration to train the exported bundle with; None for none."""
+    if overlay is None:
+        # that of a bundle that was exported; one that ships with this package trains from images and is left behind
+        own = source / TRAIN
+        text = own.read_text(encoding="utf-8") if own.is_file() else ""
+        return text if "train_on_labels" in text else None
+    if not bundle or run is None:
+        raise ValueError(
+            "a training configuration goes into the bundle of a run: export a run, with the format bundle."
+        )
+    if len(facts.structures) > 1:
+        raise ValueError(f"labels are of one structure; this student finds {', '.join(facts.structures)}.")
+    return training_config(run, overlay)
 
 
 def _parity_pictures(

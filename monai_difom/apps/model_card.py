@@ -14,10 +14,14 @@ from PIL import Image, ImageDraw
 
 from .deployment import DEPLOYMENT
 from .examples import load_examples
+from .label_config import TRAIN
 from .parity import parity_table
 
 # sections of the trained bundle's page that speak of making it, or that are written anew
 _LEFT_OUT = ("Training", "Export", "Evaluation and inference", "Input and output")
+_TRAINING = """Training
+
+MONAI Label trains this student further, on labels that were saved there: `configs/train.yaml`, with the package monai_difom."""
 _COLORS = {"truth": (0, 114, 178), "prediction": (230, 159, 0)}
 _COLUMNS = {
     "n": "images",
@@ -56,6 +60,7 @@ def write_card(
         "Pictures": _pictures_section(pictures),
         "Formats": _formats_section(metadata["formats"]),
         "Use": _use_section(metadata, needs),
+        "Training": _TRAINING if (bundle / TRAIN).is_file() else "",
         "Input and output": _network_section(metadata),
     }
     body = [title.rstrip(), *(text for text in new.values() if text), *kept.values()]

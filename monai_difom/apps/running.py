@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+Kind = TypeVar("Kind")
 
 
 def running_settings(*ids: str) -> dict[str, Any]:
@@ -49,11 +51,27 @@ def running_config() -> dict[str, Any] | None:
 
 def running_parser() -> ConfigParser | None:
     """Return the parser among the callers: alike under ``monai.bundle run`` and in a `ConfigWorkflow`."""
+    return _caller(ConfigParser)
+
+
+def name_empty_run() -> None:
+    """Make a run id that was given empty the default one; for the first line of ``initialize``.
+
+    Some panels of MONAI Label send ``"run_id": ""``, which MONAI takes for the whole configuration: it would build and run
+    everything in it.
+    """
+    workflow = _caller(ConfigWorkflow)
+    if workflow is not None and not workflow.run_id:
+        workflow.run_id = "run"
+
+
+def _caller(kind: type[Kind]) -> Kind | None:
+    """Return the nearest caller's ``self`` of a class."""
     frame = inspect.currentframe()
     while frame is not None:
-        parser = frame.f_locals.get("self")
-        if isinstance(parser, ConfigParser):
-            return parser
+        found = frame.f_locals.get("self")
+        if isinstance(found, kind):
+            return found
         frame = frame.f_back
     return None
 
