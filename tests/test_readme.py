@@ -80,8 +80,7 @@ def test_the_python_of_the_readme_trains_a_student(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        # docs/monai_label.md comes with another change
-        if not target.startswith("http") and target != "monai_label.md":
+        if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
