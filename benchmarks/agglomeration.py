@@ -34,9 +34,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = "bundles/agglomerated_encoder"
 TASKS = ("polyp", "vessel", "nucleus")
 SIZE, ENCODER, EPOCHS = 96, "efficientvit_b0", (5, 10, 5)
+LABELLED = 10  # the one student sees the masks of every tenth image
+ALONE = "none, labelled images alone"
 # arm -> specialists, whether the ImageNet network teaches too, overlay of configs, further options
 ARMS: dict[str, tuple[tuple[str, ...], bool, str, dict[str, str]]] = {
     "none": ((), True, "", {}),
+    ALONE: ((), True, "", {}),
     "imagenet": ((), True, "", {}),
     "polyp": (("polyp",), False, "", {}),
     "vessel": (("vessel",), False, "", {}),
@@ -141,7 +144,7 @@ def nuclei(data: Path, folder: Path) -> tuple[Pieces, Pieces]:
 
 def prepare(data: Path, folder: Path) -> Path:
     """Write small copies of the images, and one datalist with all tasks and one for each; return their folder."""
-    if (folder / "all" / "datalist.json").is_file():
+    if (folder / "labelled" / "datalist.json").is_file():
         return folder
     lists: dict[str, dict[str, Pieces]] = {}
     for task, make in zip(TASKS, (polyps, vessels, nuclei), strict=True):
@@ -151,7 +154,14 @@ def prepare(data: Path, folder: Path) -> Path:
         print(f"{task}: {', '.join(f'{len(items)} {key}' for key, items in lists[task].items())}", flush=True)
         write_json(folder / task / "datalist.json", {"structures": [task], **lists[task]})
     joined = {key: [item for task in TASKS for item in lists[task][key]] for key in lists[TASKS[0]]}
-    write_json(folder / "all" / "datalist.json", {"structures": list(TASKS), **joined})
+    # the one student has all images, and the masks of a tenth of them
+    labelled = [item for task in TASKS for item in lists[task]["training"][::LABELLED]]
+    kept = {item["image"] for item in labelled}
+    few = [item if item["image"] in kept else {**item, "label": {}} for item in joined["training"]]
+    for name, training in (("all", few), ("labelled", labelled)):
+        write_json(
+            folder / name / "datalist.json", {"structures": list(TASKS), **joined, "training": training}
+        )
     return folder
 
 
@@ -200,11 +210,21 @@ def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path) -> Path:
         return out
     task = arm.removeprefix("only ")
     options = common(weights, out, folder / (task if task != arm else "all"), seed)
-    if task != arm or arm == "none":
+    if arm == ALONE:  # as many steps, every image of a batch with its mask
+        options |= {
+            "dataset_dir": folder / "labelled",
+            "epochs": [LABELLED * n for n in EPOCHS],
+            "val_interval": LABELLED,
+        }
+    if task != arm or arm in ("none", ALONE):
         bundle("training", ["configs/phases/undistilled.yaml"], out / "log.txt", **options)
         return out
     specialists, general, overlay, more = ARMS[arm]
-    files = ["configs/teachers/specialists.yaml", *([f"configs/{overlay}.yaml"] if overlay else [])]
+    files = [
+        "configs/teachers/imagenet_local.yaml",
+        "configs/teachers/specialists.yaml",
+        *([f"configs/{overlay}.yaml"] if overlay else []),
+    ]
     options["specialists"] = {name: str(runs / f"only_{name}_0" / "bundle") for name in specialists}
     if not general:
         options["teachers"] = {}

@@ -66,9 +66,12 @@ def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(tmp
     test = sets_of(folder / "all")["test"]
     groups = [{item["group"] for item in items} for items in (train, validation, test)]
     assert not groups[0] & groups[1]
-    for items in (train, validation, test):
+    labelled = [item for item in train if item.get("label")]
+    assert 0 < len(labelled) <= len(train) / benchmark.LABELLED + len(benchmark.TASKS)
+    for items in (labelled, validation, test):
         assert {len(item["label"]) for item in items} == {1}
         assert {name for item in items for name in item["label"]} == set(benchmark.TASKS)
+    assert [i["image"] for i in labelled] == [i["image"] for i in train_validation(folder / "labelled")[0]]
     chain = loading_chain(32, structures=benchmark.TASKS)
-    label = chain(next(item for item in train if "vessel" in item["label"]))["label"]
+    label = chain(next(item for item in labelled if "vessel" in item["label"]))["label"]
     assert [bool((channel == MISSING).all()) for channel in label] == [True, False, True]

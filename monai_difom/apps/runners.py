@@ -234,7 +234,6 @@ def _open_openvino(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str 
     return lambda image: compiled(image)[0], text
 
 
-@cache
 def openvino_core() -> Any:
     """Return the one OpenVINO core of this process, with its CPU plugin loaded.
 
@@ -245,6 +244,11 @@ def openvino_core() -> Any:
     Raises:
         ValueError: openvino is absent.
     """
-    core = require("openvino").Core()
+    return _core_of(require("openvino"))
+
+
+@cache
+def _core_of(openvino: ModuleType) -> Any:
+    core = openvino.Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
     return core

@@ -108,7 +108,7 @@ class TeacherDiagnostics:
         modes = [(module, module.training) for module in distiller.modules()]
         distiller.eval()
         with torch.no_grad():
-            _, found = read_taps(distiller.student, trainer._laid_out(batch["image"]), distiller.taps)
+            _, found = read_taps(distiller.student, trainer.laid_out(batch["image"]), distiller.taps)
         for module, mode in modes:  # frozen parts are in eval mode while the rest trains
             module.training = mode
         with torch.enable_grad():
