@@ -7,7 +7,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from .model_card import save_pictures, write_card
 from .parity import measure_parity, parity_failures, parity_table
 from .portable import portable_text
 from .runners import Runner, find_bundle, named_channels, network_runner, open_runner, require
+from .runs import read_run
 from .sources import find_sources, frames, read_picture
 from .trained_bundle import refuse_other_content, replaced_folder, with_folder
 
@@ -96,29 +98,50 @@ def export_bundle(
             made["bundle"] = WEIGHTS
             if trains is not None:
                 (draft / TRAIN).write_text(trains, encoding="utf-8")
-        runners: dict[str, Runner] = {}
-        for name, file in made.items():
-            # the bundle's own configuration builds the network that is compared
-            runners[name] = (
-                network_runner(load_network(draft), draft / file, facts)
-                if name == "bundle"
-                else open_runner(draft / file)
-            )
-        measured = measure_parity(reference, {name: runners[name] for name in wanted}, shown)
-        failures = parity_failures(measured)
-        if failures:
-            raise ParityError("\n".join([parity_table(measured), *failures, "Nothing was written."]))
+        measured = _compared(draft, {name: made[name] for name in wanted}, reference, facts, shown)
         write_json(draft / PARITY, measured)
         if "bundle" in wanted:
-            digests = {
-                name: {"file": file, "sha256": file_digest(draft / file)} for name, file in made.items()
-            }
-            listed = {name: {**digests[name], "parity": measured[name]} for name in wanted}
-            metadata = _metadata(source, facts, listed, needs)
-            write_json(with_folder(draft / METADATA), metadata, indent=4)
-            shown_pictures = save_pictures(run, draft / "docs") if run is not None and pictures else []
-            write_card(source, draft, metadata, run, needs, shown_pictures)
+            _describe(source, draft, facts, made, measured, needs, run, pictures)
     return measured
+
+
+def _compared(
+    draft: Path, made: Mapping[str, str], reference: Runner, facts: Deployment, shown: Sequence[np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Return the figures of every format of a draft; one out of tolerance is refused."""
+    runners = {
+        # the bundle's own configuration builds the network that is compared
+        name: network_runner(load_network(draft), draft / file, facts)
+        if name == "bundle"
+        else open_runner(draft / file)
+        for name, file in made.items()
+    }
+    measured = measure_parity(reference, runners, shown)
+    failures = parity_failures(measured)
+    if failures:
+        raise ParityError("\n".join([parity_table(measured), *failures, "Nothing was written."]))
+    return measured
+
+
+def _describe(
+    source: Path,
+    draft: Path,
+    facts: Deployment,
+    made: Mapping[str, str],
+    measured: Mapping[str, Mapping[str, float]],
+    needs: Sequence[str],
+    run: Path | None,
+    pictures: bool,
+) -> None:
+    """Write a draft's metadata and its card, with pictures of the run where they are wanted."""
+    listed = {
+        name: {"file": made[name], "sha256": file_digest(draft / made[name]), "parity": figures}
+        for name, figures in measured.items()
+    }
+    metadata = _metadata(source, facts, listed, needs)
+    write_json(with_folder(draft / METADATA), metadata, indent=4)
+    shown = save_pictures(run, draft / "docs") if run is not None and pictures else []
+    write_card(source, draft, metadata, run, needs, shown)
 
 
 def _wanted(formats: Sequence[str], calibration: str | os.PathLike | None) -> list[str]:
@@ -214,12 +237,14 @@ def _parity_pictures(
 
 def _test_images(run: Path) -> list[str]:
     folder = resolved(run / "config.yaml", "dataset_dir") if (run / "config.yaml").is_file() else None
-    try:
-        return (
-            [item["image"] for items in test_sets(str(folder)).values() for item in items] if folder else []
-        )
-    except (FileNotFoundError, ValueError):
-        return []  # moved since
+    found: list[str] = []
+    if folder:
+        # a folder that has moved since, or one that only the run's own configuration can read
+        with suppress(FileNotFoundError, ValueError):
+            found = [item["image"] for items in test_sets(str(folder)).values() for item in items]
+    # the tables of scores name the images that were tested
+    scored = dict.fromkeys(path for table in read_run(run).tables.values() for path in table.paths)
+    return found or [path for path in scored if Path(path).is_file()]
 
 
 def _pictures_of(folder: str | os.PathLike, channels: int, limit: int) -> list[np.ndarray]:
