@@ -47,7 +47,9 @@ from monai_difom.networks.teachers import NetworkTeacher
 from monai_difom.targets import DistillationTerm, TargetPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDENTS = sorted((ROOT / "configs" / "students").glob("*.yaml"))
+STUDENTS = [  # of images; those of volumes are the same networks
+    file for file in sorted((ROOT / "configs" / "students").glob("*.yaml")) if not file.stem.endswith("_3d")
+]
 QUICK = ("light_mobilenetv4", "unet", "vit_tiny")
 BEGIN, END = "<!-- students -->", "<!-- /students -->"
 Run = Callable[[], Any]
@@ -98,6 +100,8 @@ def runtimes(file: Path, image: torch.Tensor, threads: int) -> dict[str, Run]:
     """Return the ONNX file in ONNX Runtime and in OpenVINO, ready to run."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # threads that wait by spinning would slow down what is timed next
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     model = openvino_core().compile_model(openvino.convert_model(str(file)), "CPU", settings)
