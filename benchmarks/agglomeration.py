@@ -1,9 +1,11 @@
 """One student from several teachers, on polyps, retinal vessels and nuclei at once, with the bundle's own commands.
 
-Three tasks are three structures of one student; an image has the masks of its own task only. Compared at equal training:
-no teacher, single teachers (an ImageNet MobileNetV2; a specialist trained here on one task), three specialists, all four
-teachers under every balancer; and the one student with the three specialists. A run that was interrupted is resumed, a
-finished one is not repeated; the table is printed after each, and the last line is one JSON object:
+Three tasks are three structures of one student; an image has the masks of its own task only, and only every tenth training
+image has its mask. The student's encoder first learns what the teachers see on all images, without a mask; then the
+student learns from the masks, for as many steps in every arm. Compared: no teacher, single teachers (an ImageNet MobileNetV2;
+a specialist trained here on all masks of one task), three specialists, all four teachers under every balancer; and the one
+student with the three specialists. A run that was interrupted is resumed, a finished one is not repeated; the table is
+printed after each, and the last line is one JSON object:
 
     python benchmarks/agglomeration.py --data DATA --teacher_weights FILE --seeds 0 1
 
@@ -35,11 +37,12 @@ BUNDLE = "bundles/agglomerated_encoder"
 TASKS = ("polyp", "vessel", "nucleus")
 SIZE, ENCODER, EPOCHS = 96, "efficientvit_b0", (5, 10, 5)
 LABELLED = 10  # the one student sees the masks of every tenth image
-ALONE = "none, labelled images alone"
+FEATURES, MASKS = 10, 200  # epochs on all images, 45 steps each; on the labelled ones, 4 steps each
+LONGER = "none, as many steps"
 # arm -> specialists, whether the ImageNet network teaches too, overlay of configs, further options
 ARMS: dict[str, tuple[tuple[str, ...], bool, str, dict[str, str]]] = {
     "none": ((), True, "", {}),
-    ALONE: ((), True, "", {}),
+    LONGER: ((), True, "", {}),
     "imagenet": ((), True, "", {}),
     "polyp": (("polyp",), False, "", {}),
     "vessel": (("vessel",), False, "", {}),
@@ -195,7 +198,6 @@ def common(weights: Path, out: Path, dataset: Path, seed: int) -> dict[str, Any]
         "image_size": SIZE,
         "encoder": ENCODER,
         "tap": "stride16",
-        "epochs": list(EPOCHS),
         "seed": seed,
         "report": False,
         "progress": False,
@@ -209,16 +211,27 @@ def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path) -> Path:
     if (out / "summary.json").exists():
         return out
     task = arm.removeprefix("only ")
-    options = common(weights, out, folder / (task if task != arm else "all"), seed)
-    if arm == ALONE:  # as many steps, every image of a batch with its mask
-        options |= {
-            "dataset_dir": folder / "labelled",
-            "epochs": [LABELLED * n for n in EPOCHS],
-            "val_interval": LABELLED,
-        }
-    if task != arm or arm in ("none", ALONE):
-        bundle("training", ["configs/phases/undistilled.yaml"], out / "log.txt", **options)
+    options = common(weights, out, folder / (task if task != arm else "labelled"), seed)
+    masks = ["configs/phases/undistilled.yaml"]
+    if task != arm:
+        bundle("training", masks, out / "log.txt", **options, epochs=list(EPOCHS))
         return out
+    few = {"val_interval": 10, "epochs": [0, MASKS, 0]}
+    if arm == LONGER:
+        few["epochs"] = [0, MASKS + FEATURES * 45 // 4, 0]
+    elif arm != "none":
+        few["network_def#pretrained"] = agglomerate(arm, seed, folder, weights, runs, out)
+    bundle("training", masks, out / "log.txt", **options, **few)
+    return out
+
+
+def agglomerate(arm: str, seed: int, folder: Path, weights: Path, runs: Path, out: Path) -> Path:
+    """Learn the teachers' features on all images, without a mask, and return the file of the encoder."""
+    place, encoder = out / "agglomerate", out / "encoder.safetensors"
+    if encoder.exists():
+        return encoder
+    options = common(weights, place, folder / "all", seed)
+    options |= {"epochs": [FEATURES, 0, 0], "val_interval": FEATURES}
     specialists, general, overlay, more = ARMS[arm]
     files = [
         "configs/teachers/imagenet_local.yaml",
@@ -234,10 +247,13 @@ def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path) -> Path:
     )
     stored = options["feature_store"] / "complete"
     if not stored.exists():
-        bundle("features", files, out / "log.txt", **options)
+        bundle("features", files, place / "log.txt", **options)
         stored.touch()
-    bundle("training", files, out / "log.txt", **options, **more)
-    return out
+    bundle("training", files, place / "log.txt", **options, **more)
+    words = ["export", "--encoder-only", "--run", str(place), "--output", str(encoder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "monai_difom", *words], cwd=ROOT, check=True, env=environment)
+    return encoder
 
 
 def scores_of(out: Path) -> dict[str, float]:
@@ -249,8 +265,11 @@ def scores_of(out: Path) -> dict[str, float]:
 
 
 def weights_of(out: Path) -> str:
-    """The balancer's last weights while it was used, and how much of each teacher the student explains."""
-    summary = json.loads((out / "summary.json").read_text())
+    """The balancer's last weights, and how much of each teacher the student explains."""
+    file = out / "agglomerate" / "summary.json"
+    if not file.exists():
+        return ""
+    summary = json.loads(file.read_text())
     used = [p["balance"] for p in summary.get("balancer", {}).get("phases", []) if p["balance"]]
     r2 = {name: found["r2"] for name, found in summary["collapse"].items()}
     return ", ".join(f"{name} {w:.2f} (R2 {r2[name]:.2f})" for name, w in (used[-1] if used else {}).items())
