@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -251,18 +251,40 @@ class TargetPipeline(nn.Module):
 
     def resampled(self, maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
         """Return `target_maps` of the maps that `teacher_maps` gave."""
-        standardized = self.standardized(maps)
-        found: Maps = {}
-        for name, grid in grids.items():
-            key, source = self.map_name(name, grid), self.terms[name].source
-            if key not in found and source == "fused":
-                assert self.fusion is not None
-                found[key] = self.fusion(self._stacked(standardized, grid))
-            elif key not in found:
-                found[key] = resample(
-                    maps[source].float() if self.terms[name].raw else standardized[source], grid
-                )
+        wanted = {self.map_name(name, grid): (self.terms[name], grid) for name, grid in grids.items()}
+        fused = {key: grid for key, (term, grid) in wanted.items() if term.source == "fused"}
+        found: Maps = self._fused(maps, fused) if fused else {}
+        standardizers = dict(zip(self.sources, self.standardizers, strict=True))
+        for key, (term, grid) in wanted.items():
+            if key not in found:
+                own = maps[term.source]
+                own = own.float() if term.raw else standardizers[term.source](own)
+                found[key] = resample(own, grid)
         return found
+
+    def _fused(self, maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
+        """Return the fused map on each grid."""
+        assert self.fusion is not None
+        if not isinstance(self.fusion, PCAFusion):
+            standardized = self.standardized(maps)
+            return {key: self.fusion(self._stacked(standardized, grid)) for key, grid in grids.items()}
+        # Standardiser and components are linear, so a map needs one multiplication in place of two; and it commutes with
+        # resampling, so the side with fewer channels is resampled. Same result to rounding, at a third of the work.
+        standardizers = dict(zip(self.sources, self.standardizers, strict=True))
+        parts = self.fusion.matrix.split([self.map_channels[source] for source in self.fuse_maps], 1)
+        offset = -(self.fusion.matrix @ self.fusion.mean)
+        found: Maps = {}
+        for source, part in zip(self.fuse_maps, parts, strict=True):
+            standardizer = cast(PhiStandardizer, standardizers[source])
+            matrix = part @ standardizer.matrix / self.map_channels[source] ** 0.5
+            own = standardizer.centred(maps[source])
+            few = own.shape[1] <= matrix.shape[0]
+            projected = own if few else torch.einsum("oc,bc...->bo...", matrix, own)
+            for key, grid in grids.items():
+                share = resample(projected, grid)
+                share = torch.einsum("oc,bc...->bo...", matrix, share) if few else share
+                found[key] = found[key] + share if key in found else share
+        return {key: value + offset.view(1, -1, *[1] * (value.ndim - 2)) for key, value in found.items()}
 
     def split(self, target_maps: Maps, grids: Mapping[str, Sequence[int]]) -> Maps:
         """Return term name -> target, float32: the map of `target_maps`, or the band of it that the term asks for."""

@@ -153,9 +153,12 @@ class PhiStandardizer(nn.Module):
         self.mean.copy_(statistics.mean)
         self.matrix.copy_(matrix)
 
+    def centred(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return ``maps`` less the mean, float32: what `matrix` is applied to."""
+        return maps.float() - self.mean.view(1, -1, *[1] * (maps.ndim - 2))
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return the standardised map, same shape as ``maps`` ``(B, C, *spatial)``, float32."""
         if self.kind == "none":
             return maps.float()
-        centred = maps.float() - self.mean.view(1, -1, *[1] * (maps.ndim - 2))
-        return torch.einsum("oc,bc...->bo...", self.matrix, centred)
+        return torch.einsum("oc,bc...->bo...", self.matrix, self.centred(maps))

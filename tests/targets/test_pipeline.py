@@ -79,6 +79,20 @@ def test_low_and_high_of_one_source_and_grid_add_up_to_the_whole(fuse: str) -> N
     assert min(targets[band].pow(2).mean() for band in ("low", "high")) > 1e-3
 
 
+@pytest.mark.parametrize("standardize", ["phi_s", "channel", "none"])
+@pytest.mark.parametrize("channels", [4, 8, 24])  # fewer than any map has, between them, more than any
+@torch.no_grad()
+def test_the_fused_map_is_what_standardising_stacking_and_fusing_give_one_after_the_other(
+    standardize: str, channels: int
+) -> None:
+    pipeline = _pipeline(standardize=standardize, fuse_channels=channels, fuse_whiten=0.5)
+    targets = pipeline(_images(2), GRIDS)
+    standardized = pipeline.standardized(pipeline.teacher_maps(_images(2)))
+    assert pipeline.fusion is not None
+    expected = pipeline.fusion(pipeline._stacked(standardized, GRIDS["whole"]))
+    torch.testing.assert_close(targets["whole"], expected, atol=1e-5, rtol=1e-4)
+
+
 def test_each_term_holds_its_own_band() -> None:
     targets = _pipeline()(_images(2), GRIDS)
     for name, target in targets.items():
