@@ -7,7 +7,7 @@ A run that was interrupted is resumed, a finished one is not repeated; the table
 
 `--protocol mixed` trains on the whole training set (Kvasir and CVC-ClinicDB) and tests on both centres' test sets.
 `--protocol cross` trains on Kvasir alone and tests on all 612 frames of CVC-ClinicDB, a centre it has never seen.
-`--times 3` trains for 60 epochs in place of 20.
+`--times 3` trains for 60 epochs in place of 20, `--limit 100` on the first 100 training images.
 The last line is one JSON object.
 """
 
@@ -58,8 +58,10 @@ def link_cross_centre(dataset: Path, folder: Path) -> Path:
     return folder
 
 
-def command(arm: str, seed: int, dataset: Path, weights: Path, out: Path, times: int = 1) -> list[str]:
-    """Return the bundle command of one run of so many times 20 epochs."""
+def command(
+    arm: str, seed: int, dataset: Path, weights: Path, out: Path, times: int = 1, limit: int | None = None
+) -> list[str]:
+    """Return the bundle command of one run of so many times 20 epochs, on all training images or the first ones."""
     overlays, epochs = ARMS[arm]
     files = ["bundles/polyp_difom/configs/train.yaml", "configs/teachers/imagenet_local.yaml", *overlays]
     last = out / "models" / "last.pt"
@@ -75,6 +77,7 @@ def command(arm: str, seed: int, dataset: Path, weights: Path, out: Path, times:
         "seed": seed,
         "amp": True,
         "progress": False,
+        **({"limit": limit} if limit else {}),
         **({"resume": last} if last.exists() else {}),
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
@@ -128,10 +131,12 @@ def main() -> None:
     parser = shared_arguments(__doc__)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--times", type=int, default=1, help="train for so many times 20 epochs")
+    parser.add_argument("--limit", type=int, help="use the first so many training images")
     options = parser.parse_args()
     dataset = dataset_of(options)
-    # runs of another length lie beside the others
-    protocol = options.protocol if options.times == 1 else f"{options.protocol}_x{options.times}"
+    # runs of another length or on fewer images lie beside the others
+    protocol = options.protocol + (f"_x{options.times}" if options.times > 1 else "")
+    protocol += f"_limit{options.limit}" if options.limit else ""
     results: dict[str, dict[str, list[float]]] = {}
     for seed in options.seeds:
         for arm in options.arms:
@@ -140,7 +145,7 @@ def main() -> None:
                 out.mkdir(parents=True, exist_ok=True)
                 with open(out / "log.txt", "a") as log:
                     weights = options.teacher_weights.resolve()
-                    words = command(arm, seed, dataset, weights, out, options.times)
+                    words = command(arm, seed, dataset, weights, out, options.times, options.limit)
                     subprocess.run(words, cwd=ROOT, stdout=log, stderr=log, check=True, env=os.environ)
             scores = json.loads((out / "summary.json").read_text())["test_sets"]
             for name, score in scores.items():
