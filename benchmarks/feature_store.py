@@ -294,7 +294,7 @@ def scaling(folder: Path, quick: bool) -> dict[str, Any]:
         return read()
 
     training = {name: partial(after_a_step, read) for name, read in sides.items()}
-    seconds = in_turns(training, 120 if quick else 600)
+    seconds = in_turns(training, 60 if quick else 600)
     back_to_back = in_turns(sides, 120 if quick else 600)
     return {
         "scaling_ratio": median(seconds["large"]) / median(seconds["small"]),
