@@ -137,7 +137,7 @@ def extraction(folder: Path, quick: bool) -> dict[str, Any]:
         return time.perf_counter() - begun
 
     seconds = in_turns({"bare": bare, "build": build}, 2 if quick else 4)
-    cosine = {b.dtype: min(b.verify(8)["cosine"].values()) for b in (stores[0], stores[-1])}
+    cosine = {b.dtype: min(b.verify(3 if quick else 8)["cosine"].values()) for b in (stores[0], stores[-1])}
     return {
         "extraction_ratio": median(seconds["bare"]) / median(seconds["build"]),
         "cosine_fp32": cosine["float32"],
@@ -163,7 +163,7 @@ def step_and_loader(folder: Path, quick: bool) -> dict[str, Any]:
     plain = make_trainer(folder / "data", teachers, size, batch, False)
     sides = {"store": steps_of(trainer), "plain": steps_of(plain)}
     in_turns(sides, 1)
-    seconds = in_turns(sides, 8 if quick else 40)
+    seconds = in_turns(sides, 7 if quick else 40)
     report["step_ratio"] = median(seconds["store"]) / median(seconds["plain"])
 
     items, chain = plain.data_loader.dataset.data, loading_chain(size)
@@ -176,7 +176,7 @@ def step_and_loader(folder: Path, quick: bool) -> dict[str, Any]:
         published = PublishedDataset(ViewDataset(items, chain, augment, cache_rate=0.0), raw)
         loaders = {"store": loads_of(stored, batch), "published": loads_of(published, batch)}
         in_turns(loaders, 2)
-        seconds = in_turns(loaders, 10 if quick else 40)
+        seconds = in_turns(loaders, 6 if quick else 40)
         report[key] = median(seconds["published"]) / median(seconds["store"])
     return report
 
@@ -294,7 +294,7 @@ def scaling(folder: Path, quick: bool) -> dict[str, Any]:
         return read()
 
     training = {name: partial(after_a_step, read) for name, read in sides.items()}
-    seconds = in_turns(training, 60 if quick else 600)
+    seconds = in_turns(training, 40 if quick else 600)
     back_to_back = in_turns(sides, 120 if quick else 600)
     return {
         "scaling_ratio": median(seconds["large"]) / median(seconds["small"]),
