@@ -33,33 +33,39 @@ def read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
 
     Args:
         file: ``{"training": [...], "validation": [...], "test": [...]}``; paths are relative to its folder.
-        key: name of the list; an absent one is empty.
+        key: name of the list, ``training`` or ``validation``; an absent one is empty.
         required: refuse an absent one.
 
     Raises:
         FileNotFoundError: a file that an item names is absent.
         ValueError: the file is no datalist, or an image stands twice.
     """
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."
-        )
+    content = _content(file)
     entries = content.get(key) or []
+    if required and not entries:
+        raise ValueError(
+            f"{file} has no {key!r} list. Found: {few(sorted(content)) or 'nothing'}. Allowed: training (needed), "
+            "validation, test."
+        )
+    return _items(file, key, entries)
+
+
+def read_test_lists(file: Path) -> dict[str, list[Item]]:
+    """Return the test sets of a datalist by name: those of an object ``"test": {"Kvasir": [...]}``, or one named "test".
+
+    Raises:
+        FileNotFoundError, ValueError: as in `read_datalist`.
+    """
+    entries = _content(file).get("test") or []
+    if not isinstance(entries, dict):
+        return {"test": _items(file, "test", entries)} if entries else {}
+    return {name: _items(file, f"test/{name}", entries[name]) for name in sorted(entries)}
+
+
+def _items(file: Path, key: str, entries: Any) -> list[Item]:
     if not isinstance(entries, list):
         raise ValueError(
             f"{file}: {key!r} is a {type(entries).__name__}; it must be a list of image and label pairs."
-        )
-    if required and not entries:
-        raise ValueError(
-            f"{file} has no {key!r} list. Found: {few(sorted(content)) or 'nothing'}. Allowed: training "
-            "(needed), "
-            "validation, test."
         )
     items = [_datalist_item(file, key, number, entry) for number, entry in enumerate(entries)]
     files = [file for item in items for file in (item["image"], *_label_files(item["label"]))]
@@ -76,6 +82,20 @@ def read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:
             f"{file}: {len(twice)} image(s) stand twice in {key!r}: {few(twice)}. Remove the copies."
         )
     return by_image(items)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."
+        )
+    return content
 
 
 def _label_files(label: str | Mapping[str, str | None]) -> list[str]:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .datalist_file import NIFTI_SUFFIXES, Item, by_image, few, name_of, read_datalist
+from .datalist_file import NIFTI_SUFFIXES, Item, by_image, few, name_of, read_datalist, read_test_lists
 from .groups import regroup
 from .structures import read_structures, structure_files
 
@@ -91,8 +91,8 @@ def test_sets(dataset_dir: str | Path, group: str | None = None) -> dict[str, li
         group: what tells which images belong together, see `train_validation`.
 
     Returns:
-        ``{"Kvasir": [item, ...], ...}``, names and items sorted. The test list of a datalist is named
-        ``"test"``.
+        ``{"Kvasir": [item, ...], ...}``, names and items sorted. The ``"test"`` of a datalist is one list, the set
+        ``"test"``, or an object of several.
 
     Raises:
         FileNotFoundError: the folder, or a file that the datalist names, is absent.
@@ -107,8 +107,7 @@ def test_sets(dataset_dir: str | Path, group: str | None = None) -> dict[str, li
 def _test_sets(root: Path) -> dict[str, list[Item]]:
     datalist = _datalist_of(root)
     if datalist is not None:
-        items = read_datalist(datalist, "test")
-        return {"test": items} if items else {}
+        return read_test_lists(datalist)
     for name in TEST_FOLDERS:
         if (root / name).is_dir():
             return {

@@ -149,3 +149,14 @@ def test_the_real_polyp_sets_are_found_and_split_without_leak(shared_data):
     shared = {i["group"] for i in train} & {i["group"] for i in validation}
     assert not shared
     assert sum(i["group"].startswith("CVC") for i in train + validation) == 550
+
+
+def test_a_datalist_may_name_several_test_sets(tmp_path):
+    write(tmp_path, ["a", "b", "c"])
+    entry = {stem: {"image": f"images/{stem}.png", "label": f"masks/{stem}.png"} for stem in "abc"}
+    lists = {"training": [entry["a"]], "test": {"near": [entry["b"]], "far": [entry["c"]]}}
+    (tmp_path / "datalist.json").write_text(json.dumps(lists))
+    assert {name: [i["group"] for i in items] for name, items in sets_of(tmp_path).items()} == {
+        "far": ["images/c"],
+        "near": ["images/b"],
+    }
