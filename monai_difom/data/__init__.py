@@ -18,6 +18,7 @@ from .layouts import class_names, prepare_layout
 from .nifti import CheckVolumesd, is_volume, volume_sets, volume_slices, voxel_size
 from .policies import POLICIES
 from .shards import DamagedShardError, StoreError
+from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
 from .store_build import Build, build_shards
 from .structures import LoadStructuresd, check_structures, read_structures, structure_names
 from .synthetic import make_polyps, polyp_image
@@ -43,6 +44,10 @@ __all__ = [
     "FeatureStore",
     "ItemError",
     "LoadStructuresd",
+    "MapFolder",
+    "SoftMaskError",
+    "SoftMaskWriter",
+    "SoftMasks",
     "StoreError",
     "ViewDataset",
     "binarise",
@@ -61,6 +66,7 @@ __all__ = [
     "loading_chain",
     "make_fluoroscopy",
     "make_polyps",
+    "open_soft_masks",
     "open_store",
     "plain_augmentation",
     "polyp_image",

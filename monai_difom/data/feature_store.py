@@ -341,15 +341,16 @@ def image_keys(items: Sequence[Mapping[str, Any]], progress: bool = False) -> li
     Returns:
         The first 32 hexadecimal digits of a SHA-256 over the bytes, one an item.
     """
-
-    def digest(item: Mapping[str, Any]) -> str:
-        parts = [file_digest(file) for file in _files(item)]
-        whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
-        return whole[:32]
-
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = pool.map(digest, items)
+        found = pool.map(image_key, items)
         return list(tqdm(found, "Reading image digests", len(items), disable=not progress, leave=False))
+
+
+def image_key(item: Mapping[str, Any]) -> str:
+    """Return the digest of one item's image file, see `image_keys`."""
+    parts = [file_digest(file) for file in _files(item)]
+    whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+    return whole[:32]
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
