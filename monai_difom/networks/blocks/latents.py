@@ -13,6 +13,8 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
+from ..taps import Tap
+
 LatentMode = Literal["none", "side", "inline"]
 
 
@@ -86,3 +88,15 @@ def make_latents(mode: LatentMode, spatial_dims: int, in_channels: int, channels
     if mode == "inline":
         return InlineLatents(spatial_dims, in_channels, channels)
     raise ValueError(f"latents are {mode!r}; allowed are 'none', 'side' and 'inline'.")
+
+
+def latent_taps(mode: LatentMode, channels: int, stride: float) -> dict[str, Tap]:
+    """Taps ``L1`` and ``L2`` of a student's latents, which sit at its bottleneck."""
+    if mode == "side":
+        return {
+            "L1": Tap("latents.L1", channels, stride, source="bottleneck"),
+            "L2": Tap("latents.L2", channels, stride, source="L1"),
+        }
+    if mode == "inline":
+        return {"L1": Tap("latents.L1", channels, stride), "L2": Tap("latents.L2", channels, stride)}
+    return {}

@@ -13,11 +13,10 @@ from torch import nn
 
 from ..blocks import check_input_size, make_latents, upsample_like
 from ..blocks.emcad import AttentionGate, ChannelAttention, MultiScaleConv, SpatialAttention, UpConv
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..encoders import Pretrained, encoder_channels, load_encoder
 from ..taps import Tap
 from ..weights import load_published, read_weights
-from .unet import latent_taps
 
 _STRIDES = (32, 16, 8, 4)
 

@@ -12,12 +12,11 @@ from torch import nn
 
 from ...utils import unknown_name
 from ..blocks import make_latents
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..blocks.normalize import input_normalization
 from ..blocks.pyramid import FPNDecoder, UNetDecoder
 from ..encoders import Pretrained, load_encoder
 from ..taps import Tap
-from .unet import latent_taps
 
 UNET_WIDTHS = (96, 64, 32, 16)
 

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from ..blocks import check_input_size, make_latents, upsample_like
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..blocks.reverse_attention import PartialDecoder, ReceptiveField, ReverseAttention
 from ..encoders import Pretrained, encoder_channels, load_encoder
 from ..taps import Tap
 from ..weights import load_published
-from .unet import latent_taps
 
 
 class PraNetDecoder(nn.Module):

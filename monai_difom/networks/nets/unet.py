@@ -10,20 +10,8 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..taps import Tap
-
-
-def latent_taps(mode: LatentMode, channels: int, stride: float) -> dict[str, Tap]:
-    """Taps ``L1`` and ``L2`` of a student's latents, which sit at its bottleneck."""
-    if mode == "side":
-        return {
-            "L1": Tap("latents.L1", channels, stride, source="bottleneck"),
-            "L2": Tap("latents.L2", channels, stride, source="L1"),
-        }
-    if mode == "inline":
-        return {"L1": Tap("latents.L1", channels, stride), "L2": Tap("latents.L2", channels, stride)}
-    return {}
 
 
 class DifomUNet(nn.Module):

@@ -14,10 +14,9 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..taps import Tap
 from ..weights import load_published
-from .unet import latent_taps
 
 
 class DifomUNetPlusPlus(nn.Module):

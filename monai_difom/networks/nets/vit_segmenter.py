@@ -11,13 +11,12 @@ from monai.networks.nets import ViT
 from torch import nn
 
 from ..blocks import make_latents
-from ..blocks.latents import LatentMode
+from ..blocks.latents import LatentMode, latent_taps
 from ..blocks.normalize import input_normalization
 from ..blocks.pyramid import Lateral, SeparableConv
 from ..blocks.tokens import MonaiTokens, TimmTokens, fit_to_patch
 from ..encoders import Pretrained
 from ..taps import Tap
-from .unet import latent_taps
 
 FUSED = 4  # hidden states that the decoder reads, evenly spaced, the last one among them
 
