@@ -41,8 +41,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_difom.apps.runners import openvino_core
 from monai_difom.engines import Distiller
-from monai_difom.engines.distiller import network_state
 from monai_difom.networks.nets import DifomUNet, DifomUNetPlusPlus, reparameterize
+from monai_difom.networks.student import network_state
 from monai_difom.networks.teachers import NetworkTeacher
 from monai_difom.targets import DistillationTerm, TargetPipeline
 

@@ -17,6 +17,7 @@ ROWS = [
         "networks/blocks",
         "networks/encoders.py",
         "networks/lora.py",
+        "networks/student.py",
         "networks/taps.py",
         "networks/weights.py",
     ),

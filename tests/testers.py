@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_difom.engines.distiller import network_state
+from monai_difom.networks.student import network_state
 from monai_difom.networks.taps import get_module, read_taps
 from monai_difom.networks.teachers import Teacher
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..networks.nets.light_segmenter import reparameterize
+from ..networks.student import reparameterize
 from .deployment import DEPLOYMENT, Deployment
 from .runners import openvino_core, require
 

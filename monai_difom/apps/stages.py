@@ -14,8 +14,8 @@ from monai.utils import set_determinism
 from torch import nn
 
 from ..data import check_transfer
-from ..engines import network_state
 from ..networks.lora import save_adapters
+from ..networks.student import network_state
 from ..utils import load_state, write_json
 from .running import running_parser, running_settings
 

@@ -1,7 +1,8 @@
 """Phases, objective and trainer of a distillation."""
 
+from ..networks.student import network_state
 from .diffusion import DiffusionSettings, ImageDiffusion
-from .distiller import Distiller, network_state
+from .distiller import Distiller
 from .objective import Objective
 from .phases import Phase, Plan
 from .pretrainer import PretrainSettings, SelfSupervisedTrainer

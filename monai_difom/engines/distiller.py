@@ -8,7 +8,6 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
-from ..networks.lora import adapter_state
 from ..networks.taps import Tap, get_module, probe_taps, read_taps
 from ..targets import TargetPipeline
 from ..utils import unknown_name
@@ -36,19 +35,6 @@ def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int)
             )
         return nn.Identity()
     raise ValueError(unknown_name("head", kind, ("linear", "conv", "mlp", "identity")))
-
-
-def network_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return what a trained network is kept as: its state dict without what is used in training only (side latents).
-
-    Of a network with adapters that are the adapters and what was trained in full; its base is where it came from.
-    """
-    if getattr(network, "lora_settings", None) is not None:
-        return adapter_state(network)
-    dropped = tuple(getattr(network, "training_only", ()))
-    return {
-        key: value for key, value in network.state_dict().items() if not (dropped and key.startswith(dropped))
-    }
 
 
 class Distiller(nn.Module):

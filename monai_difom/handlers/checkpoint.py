@@ -9,8 +9,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..engines.distiller import network_state
 from ..engines.trainer import DistillationTrainer
+from ..networks.student import network_state
 from ..utils import is_main_rank, save_state
 
 

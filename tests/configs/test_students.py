@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from safetensors.torch import save_file
 
 from monai_difom.data import make_polyps
-from monai_difom.engines.distiller import network_state
+from monai_difom.networks.student import network_state
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "bundles" / "polyp_difom" / "configs" / "train.yaml"

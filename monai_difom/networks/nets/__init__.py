@@ -1,8 +1,9 @@
 """Students: light segmentation networks with named taps."""
 
+from ..student import reparameterize
 from .any_network import MainOutput, tapped
 from .emcadnet import EMCADNet, load_published_emcadnet
-from .light_segmenter import LightSegmenter, reparameterize
+from .light_segmenter import LightSegmenter
 from .pranet import PraNet, load_published_pranet
 from .sam_segmenter import SamSegmenter
 from .self_supervised import VitMaskedAutoencoder, VitMomentumContrast

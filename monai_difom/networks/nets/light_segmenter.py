@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -111,17 +110,3 @@ class LightSegmenter(nn.Module):
         maps[-1] = self.latents(maps[-1])
         logits = self.head(self.decoder(maps))
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
-
-
-def reparameterize(network: nn.Module) -> nn.Module:
-    """Return a copy for inference whose parallel branches are folded into one convolution each.
-
-    RepViT, RepVGG and MobileOne train with branches that add up to one convolution; timm folds them. The copy computes
-    the same in eval mode; a network without such branches comes back as an equal copy.
-
-    Args:
-        network: any student; it is left as it is.
-    """
-    from timm.utils import reparameterize_model
-
-    return reparameterize_model(deepcopy(network).eval(), inplace=True)
