@@ -14,8 +14,9 @@ from .dataset import EpochSampler, ItemError, ViewDataset
 from .duplicates import check_transfer
 from .feature_store import FeatureStore, define, image_keys, open_store
 from .groups import regroup
+from .items import is_volume
 from .layouts import class_names, prepare_layout
-from .nifti import CheckVolumesd, is_volume, volume_sets, volume_slices, voxel_size
+from .nifti import CheckVolumesd, volume_sets, volume_slices, voxel_size
 from .policies import POLICIES
 from .shards import DamagedShardError, StoreError
 from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..utils import atomic_path, look_up
-from .datalists import Item
+from .items import Item
 
 ORGANS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 # grey values of the MR masks; files deviate by a few levels

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..transforms.image import to_gray, to_rgb
-from .datalist_file import NIFTI_SUFFIXES
+from .items import NIFTI_SUFFIXES
 
 SHOWN = 20
 

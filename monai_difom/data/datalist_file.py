@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-Item = dict[str, Any]
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
-
-def name_of(file: Path) -> str:
-    """Return a file's name without its extension; NIfTI has one or two."""
-    name = file.name
-    return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else file.stem
-
-
-def few(names: Sequence[str], shown: int = 10) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
-
-
-def by_image(items: Sequence[Item]) -> list[Item]:
-    """Return items sorted by the path of their image."""
-    return sorted(items, key=lambda item: item["image"])
+from ..utils import few
+from .items import Item, by_image, name_of
 
 
 def read_datalist(file: Path, key: str, required: bool = False) -> list[Item]:

@@ -12,8 +12,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .datalist_file import NIFTI_SUFFIXES, Item, by_image, few, name_of, read_datalist, read_test_lists
+from ..utils import few
+from .datalist_file import read_datalist, read_test_lists
 from .groups import regroup
+from .items import NIFTI_SUFFIXES, Item, by_image, name_of
 from .structures import read_structures, structure_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

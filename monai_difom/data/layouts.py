@@ -17,8 +17,9 @@ from PIL import Image
 from ..transforms import to_gray, to_rgb
 from ..utils import atomic_path, look_up, write_json
 from .chaos import chaos
-from .datalists import DATALIST, IMAGE_SUFFIXES, Item, files_by_stem, split_validation
+from .datalists import DATALIST, IMAGE_SUFFIXES, files_by_stem, split_validation
 from .groups import regroup
+from .items import Item
 from .nifti import nifti_slices
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")

@@ -13,16 +13,11 @@ from monai.transforms import MapTransform
 from PIL import Image
 
 from ..utils import atomic_path, look_up
-from .datalist_file import NIFTI_SUFFIXES, Item
 from .datalists import split_validation, test_sets, train_validation, training_pairs
+from .items import Item, is_volume
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _NEAR = 1e-2  # millimetres by which the corners of two grids may differ: headers hold float32
-
-
-def is_volume(path: str | Path) -> bool:
-    """Return whether a file is NIfTI, by its name."""
-    return str(path).lower().endswith(NIFTI_SUFFIXES)
 
 
 def grid_distance(first: Any, second: Any, shape: Sequence[int]) -> float:

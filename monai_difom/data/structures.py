@@ -28,7 +28,7 @@ from ..losses import MISSING
 from ..transforms.image import to_gray
 from ..utils import unknown_name
 from .checks import SHOWN, binarise
-from .datalist_file import NIFTI_SUFFIXES
+from .items import NIFTI_SUFFIXES
 
 NAMES_FILE = "structures.json"
 FOREGROUND = "foreground"

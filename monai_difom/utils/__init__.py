@@ -2,7 +2,7 @@
 
 from .bands import band_energy, check_bands, radial_low_pass, split_bands
 from .files import atomic_path, file_digest, load_state, locked, save_state, save_tensors, write_json
-from .names import look_up, unknown_name
+from .names import few, look_up, unknown_name
 from .ranks import (
     average_in_place,
     copy_from_main,
@@ -26,6 +26,7 @@ __all__ = [
     "band_energy",
     "check_bands",
     "copy_from_main",
+    "few",
     "file_digest",
     "is_main_rank",
     "load_state",

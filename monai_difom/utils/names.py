@@ -1,9 +1,9 @@
-"""Messages for names that a person misspelt."""
+"""Names in messages: misspelt ones, and long lists of them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,3 +38,9 @@ def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise ValueError(unknown_name(kind, name, table))
     return table[name]
+
+
+def few(names: Sequence[str], shown: int = 10) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
