@@ -16,7 +16,7 @@ from .feature_store import FeatureStore, define, image_keys, open_store
 from .groups import regroup
 from .items import is_volume
 from .layouts import class_names, prepare_layout
-from .nifti import CheckVolumesd, volume_sets, volume_slices, voxel_size
+from .nifti import volume_sets, volume_slices, voxel_size
 from .policies import POLICIES
 from .shards import DamagedShardError, StoreError
 from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
@@ -31,6 +31,7 @@ from .transfer import (
     transfer_of_labelled,
     unlabelled_images,
 )
+from .volume_grids import CheckVolumesd
 
 __all__ = [
     "POLICIES",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..transforms.image import to_gray, to_rgb
 from .items import NIFTI_SUFFIXES
+from .volume_grids import volume_problems
 
 SHOWN = 20
 
@@ -68,8 +69,6 @@ def check_pairs(
     Raises:
         ValueError: files cannot be read, sizes differ or masks are not binary; lists up to 20 problems.
     """
-    from .nifti import volume_problems
-
     problems: list[str] = []
     for item in tqdm(items, desc="Checking images", disable=not progress):
         volume = str(item["image"]).lower().endswith(NIFTI_SUFFIXES)

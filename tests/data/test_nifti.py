@@ -12,7 +12,8 @@ from PIL import Image
 
 from monai_difom.data import check_pairs, prepare_layout, train_validation, volume_slices, voxel_size
 from monai_difom.data import test_sets as sets_of
-from monai_difom.data.nifti import grid_distance, volume_sets
+from monai_difom.data.nifti import volume_sets
+from monai_difom.data.volume_grids import grid_distance
 from monai_difom.transforms import PictureReader
 from tests.volumes import AFFINES, make_volume, make_volumes
 
