@@ -19,7 +19,7 @@ import torch
 
 from .. import __version__
 from ..data import test_sets
-from ..utils import file_digest, write_json
+from ..utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from . import formats as writers
 from .deployed_network import WEIGHTS, is_plain_monai, load_network, network_definition
 from .deployment import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment, resolved
@@ -31,7 +31,6 @@ from .portable import portable_text
 from .runners import Runner, find_bundle, named_channels, network_runner, open_runner, require
 from .runs import read_run
 from .sources import find_sources, frames, read_picture
-from .trained_bundle import refuse_other_content, replaced_folder, with_folder
 
 FORMATS = ("bundle", *writers.FILES)
 PARITY = "parity.json"

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..utils import file_digest, write_json
+from ..utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from .deployed_network import WEIGHTS
 from .deployment import INFERENCE, METADATA
 from .label_config import TRAIN
 from .runners import find_bundle
-from .trained_bundle import refuse_other_content, replaced_folder, with_folder
 
 APP = Path("monailabel", "sample-apps", "monaibundle")
 ORIGIN = "origin.json"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,14 @@ from torch import nn
 
 from .. import __version__
 from ..networks.weights import fill_network
-from ..utils import load_state, main_rank_only, write_json
+from ..utils import (
+    load_state,
+    main_rank_only,
+    refuse_other_content,
+    replaced_folder,
+    with_folder,
+    write_json,
+)
 from ..zoo import find_entry
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
@@ -137,44 +142,6 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
         block = yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=False)
         lines[begin:end] = block.splitlines(keepends=True)
     return "".join(lines)
-
-
-def refuse_other_content(target: Path, *signs: str) -> None:
-    """Refuse to replace a folder that holds something else than what is written there.
-
-    Args:
-        target: the folder; absent and empty ones are fine.
-        signs: files of which one shows that the folder is an older result.
-
-    Raises:
-        ValueError: it holds none of them, and something.
-    """
-    if target.exists() and any(target.iterdir()) and not any((target / sign).is_file() for sign in signs):
-        raise ValueError(
-            f"{target} holds something that is no bundle and would be lost. Give another folder, or empty it."
-        )
-
-
-@contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place only when the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("part", "old"))
-    draft.mkdir()
-    try:
-        yield draft
-        if target.exists():
-            os.replace(target, old)
-        os.replace(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def with_folder(path: Path) -> Path:
-    """Return a path whose folder is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _deployed(definition: Mapping[str, Any], config: Path, weights: Path) -> dict[str, Any]:

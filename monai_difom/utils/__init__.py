@@ -1,7 +1,18 @@
 """Tensor and file helpers that know nothing of networks, teachers or training."""
 
 from .bands import band_energy, check_bands, radial_low_pass, split_bands
-from .files import atomic_path, file_digest, load_state, locked, save_state, save_tensors, write_json
+from .files import (
+    atomic_path,
+    file_digest,
+    load_state,
+    locked,
+    refuse_other_content,
+    replaced_folder,
+    save_state,
+    save_tensors,
+    with_folder,
+    write_json,
+)
 from .names import few, look_up, unknown_name
 from .ranks import (
     average_in_place,
@@ -39,6 +50,8 @@ __all__ = [
     "own_rank",
     "own_share",
     "radial_low_pass",
+    "refuse_other_content",
+    "replaced_folder",
     "resample",
     "save_state",
     "save_tensors",
@@ -47,6 +60,7 @@ __all__ = [
     "start_ranks",
     "stop_ranks",
     "unknown_name",
+    "with_folder",
     "world_size",
     "write_json",
 ]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and tensors that are read without running code."""
+"""Files and folders that are written whole or not at all, and tensors that are read without running code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -157,3 +158,41 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def refuse_other_content(target: Path, *signs: str) -> None:
+    """Refuse to replace a folder that holds something else than what is written there.
+
+    Args:
+        target: the folder; absent and empty ones are fine.
+        signs: files of which one shows that the folder is an older result.
+
+    Raises:
+        ValueError: it holds none of them, and something.
+    """
+    if target.exists() and any(target.iterdir()) and not any((target / sign).is_file() for sign in signs):
+        raise ValueError(
+            f"{target} holds something that is no bundle and would be lost. Give another folder, or empty it."
+        )
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that takes its place only when the block succeeds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("part", "old"))
+    draft.mkdir()
+    try:
+        yield draft
+        if target.exists():
+            os.replace(target, old)
+        os.replace(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def with_folder(path: Path) -> Path:
+    """Return a path whose folder is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
