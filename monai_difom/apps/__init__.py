@@ -1,5 +1,6 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
+from ..engines.feature_builder import FeatureBuilder
 from .command_line import check_images, check_overrides
 from .evaluate import (
     check_student,
@@ -10,7 +11,6 @@ from .evaluate import (
     predict_structures,
 )
 from .export import describe_run, export_encoder
-from .features import FeatureBuilder
 from .folders import FolderScores, evaluate_folders
 from .label_training import start_label_run, train_on_labels
 from .pretrain import pretrain_encoder

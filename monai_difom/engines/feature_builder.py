@@ -21,11 +21,11 @@ from ..data.feature_store import FORMAT, PICTURE, RAW, image_name, thumbnail
 from ..data.policies import check_augmentation
 from ..data.shards import DTYPES, row_bytes
 from ..data.store_build import check_free, check_shards
-from ..engines import Distiller
-from ..engines.trainer import TeacherImages
 from ..targets import TargetPipeline
 from ..transforms import allowed_views
 from ..utils import locked, look_up, save_tensors, write_json
+from .distiller import Distiller
+from .trainer import TeacherImages
 
 logger = logging.getLogger(__name__)
 COSINE = {"float32": 0.9999, "float16": 0.999}
