@@ -6,13 +6,17 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..networks.weights import fill_network
+from ..targets import TargetPipeline
 from ..utils import load_state
-
-if TYPE_CHECKING:
-    from .trainer import DistillationTrainer
+from .distiller import Distiller
+from .objective import Objective
+from .phases import Phase, Plan
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -28,7 +32,27 @@ class Stateful(Protocol):
         """Take that state back."""
 
 
-def _identity(trainer: DistillationTrainer) -> dict[str, Any]:
+class Resumable(Protocol):
+    """What a training holds that its rest depends on."""
+
+    state: Any
+    seed: int
+    plan: Plan
+    phase: Phase
+    distiller: Distiller
+    targets: TargetPipeline
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: LambdaLR
+    scaler: torch.amp.GradScaler | None
+    stateful: dict[str, Stateful]
+
+    @property
+    def distils(self) -> bool:
+        """Whether any phase gives any distillation term a weight."""
+
+
+def _identity(trainer: Resumable) -> dict[str, Any]:
     """Return what must be equal in the run that goes on."""
     return {
         "version": VERSION,
@@ -39,7 +63,7 @@ def _identity(trainer: DistillationTrainer) -> dict[str, Any]:
     }
 
 
-def training_state(trainer: DistillationTrainer) -> dict[str, Any]:
+def training_state(trainer: Resumable) -> dict[str, Any]:
     """Return all that the rest of a run depends on; nothing of the teachers but their signatures."""
     return {
         **_identity(trainer),
@@ -56,7 +80,7 @@ def training_state(trainer: DistillationTrainer) -> dict[str, Any]:
     }
 
 
-def resume_training(trainer: DistillationTrainer, path: str | os.PathLike) -> None:
+def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
     """Take up a checkpoint of the same run.
 
     Args:

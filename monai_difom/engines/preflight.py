@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
+from ..targets import TargetPipeline
+from .distiller import Distiller
 from .objective import Objective
+from .phases import Plan
 
-if TYPE_CHECKING:
-    from .trainer import DistillationTrainer
+Predict = Callable[[torch.Tensor], tuple[Any, Mapping[str, torch.Tensor]]]
 
 
 @torch.no_grad()
-def check_first_batch(trainer: DistillationTrainer) -> tuple[dict[str, Sequence[int]], Sequence[int]]:
+def check_first_batch(
+    batch: Mapping[str, torch.Tensor],
+    distiller: Distiller,
+    predict: Predict,
+    plan: Plan,
+    targets: TargetPipeline,
+    objective: Objective,
+) -> tuple[dict[str, Sequence[int]], Sequence[int]]:
     """Run the student once, so that a size it cannot take or an empty band is refused before any training.
+
+    Args:
+        batch: of the training's loader.
+        distiller: student and heads; left in eval mode.
+        predict: image batch -> logits and the heads' maps, as the training has them.
+        plan: the phases.
+        targets: what the heads' maps are compared with.
+        objective: the loss.
 
     Returns:
         Term -> grid of the student's map, and the size of the image.
@@ -24,9 +41,8 @@ def check_first_batch(trainer: DistillationTrainer) -> tuple[dict[str, Sequence[
         ValueError: an image without labels in a phase that needs them, another number of classes than the masks have, a
             grid that a target cannot have.
     """
-    trainer.distiller.eval()
-    batch = next(iter(trainer.data_loader))
-    phases = [phase for phase in trainer.plan.phases if phase.epochs]
+    distiller.eval()
+    phases = [phase for phase in plan.phases if phase.epochs]
     wants = [phase.name for phase in phases if phase.uses("segmentation")]
     if wants and "label" not in batch:
         raise ValueError(
@@ -34,24 +50,24 @@ def check_first_batch(trainer: DistillationTrainer) -> tuple[dict[str, Sequence[
             "phase no segmentation weight, or train it on labelled images."
         )
     image = batch["image"][:1]
-    logits, mapped = trainer.inferer(trainer.laid_out(image), trainer.distiller)
+    logits, mapped = predict(image)
     if wants:
-        _check_classes(trainer, logits, batch["label"][:1])
+        _check_classes(objective, type(distiller.student).__name__, logits, batch["label"][:1])
     used = [term for term in mapped if any(phase.uses(term) for phase in phases)]
-    trainer.targets.check_grids({term: mapped[term].shape[2:] for term in used})
+    targets.check_grids({term: mapped[term].shape[2:] for term in used})
     return {term: value.shape[2:] for term, value in mapped.items()}, image.shape[2:]
 
 
-def _check_classes(trainer: DistillationTrainer, logits: Any, label: torch.Tensor) -> None:
+def _check_classes(objective: Objective, network: str, logits: Any, label: torch.Tensor) -> None:
     """Refuse a network with another number of classes than the masks have, where the mask loss cannot take both."""
     first = logits if isinstance(logits, torch.Tensor) else logits[0]
     try:
-        trainer.objective.segmentation(logits, label.to(first.device))
+        objective.segmentation(logits, label.to(first.device))
     except Exception:
         if first.shape[1] == label.shape[1]:
             raise
         raise ValueError(
-            f"the network gives {first.shape[1]} classes ({type(trainer.network).__name__}), but the masks have "
+            f"the network gives {first.shape[1]} classes ({network}), but the masks have "
             f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
         ) from None  # the loss says the same in its own words
 

@@ -185,7 +185,14 @@ class DistillationTrainer(SupervisedTrainer):
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
         copy_from_main(self.distiller, self.objective)
-        grids, image_size = check_first_batch(self)
+        grids, image_size = check_first_batch(
+            next(iter(self.data_loader)),
+            self.distiller,
+            lambda image: self.inferer(self.laid_out(image), self.distiller),
+            self.plan,
+            self.targets,
+            self.objective,
+        )
         if store is not None:
             store.fit(self.targets, grids, image_size)
         if self.resume is not None:
