@@ -1,4 +1,4 @@
-"""Imports run downward only (CONTRIBUTING, "How the code is laid out")."""
+"""Imports run downward only, and never in a circle (CONTRIBUTING, "How the code is laid out")."""
 
 from __future__ import annotations
 
@@ -55,6 +55,35 @@ def test_a_module_imports_only_its_own_row_and_those_below(path: Path) -> None:
     for place in imports(path):
         other = row(place)
         assert other is None or other >= own, f"{path.name} imports {place} of a row above"
+
+
+def modules_imported(path: Path) -> set[Path]:
+    """Files of the package that a module imports, in functions and for types only as well; a folder is its __init__."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*filter(None, (node.module or "").split(".")))
+            places = [base / name.name for name in node.names]
+            found |= {place if _file(place) else base for place in places}
+    return {file for place in found if (file := _file(place)) and file != path}
+
+
+def _file(place: Path) -> Path | None:
+    return next(
+        (f for f in (place.with_name(f"{place.name}.py"), place / "__init__.py") if f.is_file()), None
+    )
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = {path: modules_imported(path) for path in PACKAGE.rglob("*.py")}
+    while left:
+        wanted = set().union(*left.values())
+        circles = {path: needed & left.keys() for path, needed in left.items() if path in wanted}
+        kept = {path: needed for path, needed in circles.items() if needed}
+        if kept == left:
+            break
+        left = kept
+    assert not {str(p.relative_to(PACKAGE)): sorted(q.name for q in needed) for p, needed in left.items()}
 
 
 def test_no_class_has_a_name_of_monai() -> None:
