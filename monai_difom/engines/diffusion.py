@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -68,6 +69,36 @@ class DiffusionSettings:
             )
 
 
+class _EvenDDIM(DDIMScheduler):
+    """MONAI's scheduler with steps from each time to the next one, the last of them to the clean image.
+
+    MONAI spreads the times evenly over the schedule, but every step goes back by ``num_train_timesteps // steps``: where that
+    is not exact the two drift apart, and noise stays in the image.
+    """
+
+    num_train_timesteps: int
+    num_inference_steps: int
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+        """Spread times evenly from the last one of the schedule; behind the last step lies the clean image."""
+        super().set_timesteps(num_inference_steps, device)
+        total, steps = self.num_train_timesteps, num_inference_steps
+        times = [total - 1 - (k * total + steps // 2) // steps for k in range(steps + 1)]
+        self.timesteps = torch.tensor(times[:-1], device=device)
+        self._following = dict(pairwise(times))
+
+    def step(self, model_output: torch.Tensor, timestep: int, *args: Any, **kwargs: Any) -> Any:
+        """Go from a time to the next one; arguments and results are MONAI's."""
+        schedule = self.num_train_timesteps, self.num_inference_steps
+        # MONAI goes back by the quotient of these two
+        self.num_train_timesteps = int(timestep) - self._following[int(timestep)]
+        self.num_inference_steps = 1
+        try:
+            return super().step(model_output, timestep, *args, **kwargs)
+        finally:
+            self.num_train_timesteps, self.num_inference_steps = schedule
+
+
 class ImageDiffusion:
     """The model with its averaged weights and its optimiser.
 
@@ -98,7 +129,7 @@ class ImageDiffusion:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
         self.step = 0
         noise = {"num_train_timesteps": settings.timesteps, "schedule": settings.schedule}
-        self.schedulers = {"ddpm": DDPMScheduler(**noise), "ddim": DDIMScheduler(**noise)}
+        self.schedulers = {"ddpm": DDPMScheduler(**noise), "ddim": _EvenDDIM(**noise)}
         self.inferer = DiffusionInferer(self.schedulers["ddpm"])
 
     def train(
@@ -181,13 +212,8 @@ class ImageDiffusion:
                 f"sampling steps are {steps}; allowed are 1 to {self.settings.timesteps} (timesteps)."
             )
         scheduler = self.schedulers[sampler]
-        total = self.settings.timesteps
         # a DDPM step is defined between neighbouring times only
-        scheduler.set_timesteps(steps if sampler == "ddim" else total)
-        if sampler == "ddim":
-            # MONAI spreads the times evenly over the schedule, but each of its steps goes back by total // steps: the two
-            # drift apart and leave noise in the image. These times are exactly that far apart, down to the clean image
-            scheduler.timesteps = torch.arange(total - 1, -1, -(total // steps))[:steps]
+        scheduler.set_timesteps(steps if sampler == "ddim" else self.settings.timesteps)
         side = self.settings.image_size
         noise = torch.randn(count, 3, side, side, generator=derived_generator(seed, 2, number)).to(
             self.device
