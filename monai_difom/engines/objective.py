@@ -11,6 +11,7 @@ from monai.losses import DeepSupervisionLoss
 from torch import nn
 
 from ..losses import Balancer, DeepSupervision, UniformBalancer
+from ..losses.annotated import zero_of
 from ..targets import DistillationTerm
 
 
@@ -96,13 +97,16 @@ class Objective(nn.Module):
         compared = {n: value for n, value in losses.items() if n != "segmentation" or self.balance_masks}
         balance, own = self.balancer(compared)
         applied = {name: weights[name] * balance.get(name, 1.0) for name in losses}
-        # no term at all leaves a zero that still has a gradient, so that backward() stays legal
-        total = sum((applied[name] * losses[name] for name in losses), start=outputs[-1].sum() * 0.0)
+        total = sum((applied[name] * losses[name] for name in losses), start=outputs[-1].new_zeros(()))
         if own is not None:
             # trains the balancer and costs nothing; a published balancer, which also moves the student, must
             # count as much as the terms that it compares
             scale = sum(weights[name] for name in compared) / len(compared)
             total = total + scale * (own - own.detach())
+        if not total.requires_grad:
+            # Nothing to learn from, and backward() stays legal. Only then: a zero gradient is not none, and an optimiser with
+            # weight decay or momentum moves what has one.
+            total = total + zero_of(outputs[-1])
         return Scored(
             total=total,
             terms={name: value.detach() for name, value in losses.items()},

@@ -16,6 +16,11 @@ def annotated_channels(label: torch.Tensor) -> torch.Tensor:
     return (label != MISSING).flatten(2).all(2)
 
 
+def zero_of(values: torch.Tensor) -> torch.Tensor:
+    """Return a zero whose gradient reaches ``values`` and is zero there, whatever the values are (0 times infinity is not)."""
+    return values.flatten()[:0].sum()
+
+
 class AnnotatedLoss(nn.Module):
     """Applies a mask loss to every structure of every image on its own, and only where it was annotated.
 
@@ -55,5 +60,5 @@ class AnnotatedLoss(nn.Module):
             )
         annotated = annotated_channels(label)
         if not annotated.any():
-            return logits.sum() * 0.0
+            return zero_of(logits)
         return self.loss(logits[annotated][:, None], label[annotated][:, None])

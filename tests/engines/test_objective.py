@@ -118,3 +118,23 @@ def test_terms_that_the_balancer_does_not_know_are_refused() -> None:
     objective.check_terms(["low"])
     with pytest.raises(ValueError, match="and not 'high'"):
         objective.check_terms(["low", "high"])
+
+
+def test_without_a_mask_loss_the_logits_get_no_gradient_at_all() -> None:
+    logits, label, student, target = parts()
+    Objective(DiceCELoss(sigmoid=True))(
+        logits, label, {"low": student}, {"low": target}, TERMS, {"low": 1.0}
+    ).total.backward()
+    assert logits.grad is None
+
+
+@pytest.mark.parametrize("weights", [{"low": 1.0}, {}])
+def test_an_infinite_logit_that_no_term_reads_leaves_the_total_finite(weights: dict[str, float]) -> None:
+    logits, label, student, target = parts()
+    with torch.no_grad():
+        logits[0, 0, 0, 0] = torch.inf
+    maps = ({"low": student}, {"low": target}) if weights else ({}, {})
+    scored = Objective(DiceCELoss(sigmoid=True))(logits, label, *maps, TERMS, weights)
+    assert torch.isfinite(scored.total)
+    scored.total.backward()
+    assert logits.grad is None or not logits.grad.any()

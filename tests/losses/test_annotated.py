@@ -56,3 +56,11 @@ def test_another_number_of_channels_is_refused() -> None:
     logits, label = pair()
     with pytest.raises(ValueError, match="one output channel per structure"):
         AnnotatedLoss(StructureLoss())(logits[:, :1], label)
+
+
+def test_an_infinite_logit_costs_nothing_where_no_structure_was_annotated() -> None:
+    logits = torch.full((2, 3, 4, 4), torch.inf, requires_grad=True)
+    loss = AnnotatedLoss(DiceCELoss(sigmoid=True))(logits, torch.full((2, 3, 4, 4), float(MISSING)))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not logits.grad.any()
