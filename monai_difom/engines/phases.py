@@ -90,7 +90,14 @@ class Plan:
         for phase in self.phases:
             borders.append(borders[-1] + phase.epochs)
         places = [round(border * epochs / self.epochs) for border in borders]
-        return Plan(self.phases, [after - before for before, after in pairwise(places)])
+        counts = [after - before for before, after in pairwise(places)]
+        lost = [n for n, phase in enumerate(self.phases) if phase.epochs and not counts[n]]
+        for place in lost:
+            longest = max(range(len(counts)), key=counts.__getitem__)
+            if counts[longest] > 1:
+                counts[longest] -= 1
+                counts[place] = 1
+        return Plan(self.phases, counts)
 
     def check_terms(self, terms: Iterable[str]) -> None:
         """Refuse weights for terms that do not exist, with the nearest name."""

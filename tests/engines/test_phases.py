@@ -61,3 +61,12 @@ def test_a_negative_weight_is_refused() -> None:
 def test_phases_with_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="share a name"):
         Plan([Phase("a", 1), Phase("a", 1)])
+
+
+@pytest.mark.parametrize("total", range(3, 41))
+def test_no_phase_is_lost_from_a_plan_whose_phases_all_fit(total: int) -> None:
+    long = Plan([Phase("a", 1), Phase("b", 1), Phase("off", 0), Phase("c", 38)]).scaled(total)
+    found = [phase.epochs for phase in long.phases]
+    assert sum(found) == total
+    assert found[2] == 0
+    assert min(found[0], found[1], found[3]) >= 1
