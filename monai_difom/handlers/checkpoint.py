@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +15,16 @@ from ..engines.trainer import DistillationTrainer
 from ..networks.student import network_state
 from ..utils import is_main_rank, save_state
 
+logger = logging.getLogger(__name__)
+
 
 class TrainingCheckpoint:
     """Writes ``last.pt`` (the whole training state) and ``model.pt`` (the best plain student) after epochs.
 
     The best student is that with the highest validation metric; without a validator it is the last one. A phase on features
     alone leaves the decoder as it was, so its scores say nothing: the last student counts until masks (or predictions) are
-    learned. Files are written beside their place and renamed, so that a kill leaves the former one whole.
+    learned. A score that is infinite or not a number is never the best, and a warning says so. Files are written beside their
+    place and renamed, so that a kill leaves the former one whole.
 
     Args:
         save_dir: folder of both files.
@@ -59,12 +64,25 @@ class TrainingCheckpoint:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up the best score of an interrupted run."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
+        if self.best is not None and not math.isfinite(self.best):
+            self.best = None  # nothing could exceed it
 
     def _score(self, epoch: int) -> float | None:
         # MONAI runs a validator under the trainer's epoch: another number is an older student's score
         if self.validator is None or self.validator.state.epoch != epoch:
             return None
-        return float(self.validator.state.metrics[self.validator.state.key_metric_name])
+        name = self.validator.state.key_metric_name
+        score = float(self.validator.state.metrics[name])
+        if math.isfinite(score):
+            return score
+        logger.warning(
+            "The validation score %s of epoch %d is %s, so that epoch cannot be the best. Look at the validation masks and "
+            "at the loss.",
+            name,
+            epoch,
+            score,
+        )
+        return None
 
     def _predicts(self) -> bool:
         """Whether the current phase teaches the output anything."""

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from colorsys import hsv_to_rgb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..engines.trainer import DistillationTrainer
@@ -64,6 +66,39 @@ def paint_masks(masks: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bk...,kc->bc...", known, colours) / known.sum(1, keepdim=True).clamp_min(1)
 
 
+def exclusive(loss: Any) -> bool:
+    """Return whether a mask loss reads its channels as classes that exclude each other (softmax), channel 0 the background.
+
+    MONAI's losses say so themselves, and so do they inside `DeepSupervision` or `AnnotatedLoss`; PyTorch's cross-entropy does.
+    """
+    parts = list(loss.modules()) if isinstance(loss, nn.Module) else []
+    if any(getattr(part, "softmax", False) is True for part in parts):
+        return True
+    if any(getattr(part, "sigmoid", False) is True for part in parts):
+        return False
+    # MONAI's combined losses bring both kinds of cross-entropy, whatever they were told
+    binary = any(isinstance(part, nn.BCEWithLogitsLoss) for part in parts)
+    return not binary and any(isinstance(part, nn.CrossEntropyLoss) for part in parts)
+
+
+def shown_masks(
+    logits: torch.Tensor, label: torch.Tensor, softmax: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return label and probabilities with one channel per structure, in [0, 1].
+
+    Args:
+        logits: ``(B, K, *spatial)``.
+        label: masks of the same shape; for softmax also one channel of class numbers.
+        softmax: the classes exclude each other; the background, channel 0, is left out of both.
+    """
+    if not softmax or logits.shape[1] == 1:
+        return label, logits.sigmoid()
+    if label.shape[1] != logits.shape[1]:
+        classes = torch.arange(logits.shape[1], device=label.device)
+        label = (label == classes.view(1, -1, *[1] * (label.ndim - 2))).float()
+    return label[:, 1:], logits.softmax(1)[:, 1:]
+
+
 def _middle(maps: torch.Tensor) -> torch.Tensor:
     """RGB maps ``(B, 3, h, w)`` of maps ``(B, C, *spatial)``: a volume's middle slice, the first channel where it has not 3."""
     flat = maps[..., maps.shape[-1] // 2] if maps.ndim == 5 else maps
@@ -98,9 +133,9 @@ def panel(
 class PicturePanel:
     """At the end of every phase, draws validation images with label, prediction, and every live term's maps.
 
-    One row an image: image, label, probability, then target and student map of each term in the target's PCA colours. The
-    sheet goes to ``<output_dir>/pictures/<epoch>_<phase>.png`` and to TensorBoard. Of a volume
-    the middle slice along its last axis is drawn.
+    One row per image: image, label, probability (by the activation that the mask loss names), then target and student map of
+    each term in the target's PCA colours. The sheet goes to ``<output_dir>/pictures/<epoch>_<phase>.png`` and to TensorBoard.
+    Of a volume the middle slice along its last axis is drawn.
 
     Args:
         loader: validation batches with ``image``, ``teacher_image`` and ``label``.
@@ -144,11 +179,8 @@ class PicturePanel:
         trainer.distiller.eval()
         logits, mapped = trainer.distiller(image)
         titles = ["image", "label", "prediction"]
-        columns = [
-            clean,
-            paint_masks(batch["label"][: self.images]),
-            paint_masks(logits.sigmoid()),
-        ]
+        masks = shown_masks(logits, batch["label"][: self.images], exclusive(trainer.objective.segmentation))
+        columns = [clean, *map(paint_masks, masks)]
         if terms:
             grids = {name: mapped[name].shape[2:] for name in terms}
             targets = trainer.targets.of_batch(batch, grids, clean.device, self.images)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.losses import DiceCELoss, DiceLoss
 from PIL import Image
 
-from monai_difom.engines import Phase, Plan
+from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import (
     CollapseError,
     CollapseMonitor,
@@ -20,8 +21,8 @@ from monai_difom.handlers import (
     TrainingCheckpoint,
     TrainingProgress,
 )
-from monai_difom.handlers.pictures import pca_colours
-from monai_difom.losses import FeatureDistillationLoss
+from monai_difom.handlers.pictures import exclusive, pca_colours, shown_masks
+from monai_difom.losses import AnnotatedLoss, DeepSupervision, FeatureDistillationLoss, StructureLoss
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.targets import DistillationTerm
 from monai_difom.utils import load_state
@@ -121,27 +122,85 @@ def test_equal_maps_have_equal_colours_and_other_maps_others() -> None:
     assert (pca_colours(maps, torch.randn(2, 5, 6, 6))[1] - first).abs().mean() > 0.05
 
 
-def test_after_features_alone_the_last_student_is_kept_until_masks_are_learned(
-    data: Path, tmp_path: Path
-) -> None:
-    plan = Plan([Phase("agglomerate", 2, {"low": 1.0}), Phase("segment", 2, {"segmentation": 1.0})])
-    scores = iter([0.9, 0.8, 0.3, 0.2])
+def follow(
+    data: Path, folder: Path, plan: Plan, scores: list[float]
+) -> tuple[list[dict[str, float | int | None]], DistillationTrainer]:
+    """Train with a validator that gives these scores; return what the checkpoint held best after every epoch."""
     validator = Engine(lambda _engine, _batch: None)
     validator.state.key_metric_name = "dice"
-    saver = TrainingCheckpoint(tmp_path, validator)
+    saver = TrainingCheckpoint(folder, validator)
     kept = []
     trainer = make_trainer(data, plan)
 
     def validate(engine: Engine) -> None:
-        validator.state.epoch, validator.state.metrics = engine.state.epoch, {"dice": next(scores)}
+        validator.state.epoch = engine.state.epoch
+        validator.state.metrics = {"dice": scores[engine.state.epoch - 1]}
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
     saver.attach(trainer)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: kept.append(saver.state_dict()))
     trainer.run()
+    return kept, trainer
+
+
+def test_after_features_alone_the_last_student_is_kept_until_masks_are_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    plan = Plan([Phase("agglomerate", 2, {"low": 1.0}), Phase("segment", 2, {"segmentation": 1.0})])
+    kept, _ = follow(data, tmp_path, plan, [0.9, 0.8, 0.3, 0.2])
     assert kept == [
         {"best": None, "best_epoch": 1},
         {"best": None, "best_epoch": 2},
         {"best": 0.3, "best_epoch": 3},
         {"best": 0.3, "best_epoch": 3},
     ]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_score_that_is_no_number_is_never_the_best_and_is_said(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: float, place: int
+) -> None:
+    scores = [0.2, 0.4, 0.3, 0.1]
+    scores[place] = odd
+    kept, _ = follow(data, tmp_path, Plan([Phase("segment", 4)]), scores)
+    best = max(score for score in scores if np.isfinite(score))
+    assert kept[-1] == {"best": best, "best_epoch": scores.index(best) + 1}
+    said = [r.getMessage() for r in caplog.records if "cannot be the best" in r.getMessage()]
+    assert len(said) == 1
+    assert f"dice of epoch {place + 1} is {odd}" in said[0]
+
+
+def test_a_run_whose_scores_are_no_numbers_keeps_its_last_student(data: Path, tmp_path: Path) -> None:
+    kept, trainer = follow(data, tmp_path, Plan([Phase("segment", 2)]), [float("nan")] * 2)
+    assert kept[-1] == {"best": None, "best_epoch": 2}
+    model = load_state(tmp_path / "model.pt")
+    last = trainer.distiller.student.state_dict()
+    assert all(torch.equal(model[key], last[key]) for key in model)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (DiceCELoss(softmax=True, to_onehot_y=True), True),
+        (DeepSupervision(DiceLoss(softmax=True)), True),
+        (torch.nn.CrossEntropyLoss(), True),
+        (DiceCELoss(sigmoid=True), False),
+        (AnnotatedLoss(DiceCELoss(sigmoid=True)), False),
+        (StructureLoss(), False),
+        (torch.nn.functional.binary_cross_entropy_with_logits, False),
+    ],
+)
+def test_the_mask_loss_says_whether_classes_exclude_each_other(loss: object, expected: bool) -> None:
+    assert exclusive(loss) is expected
+
+
+def test_pictures_of_a_softmax_student_show_its_probabilities_without_the_background() -> None:
+    logits = torch.randn(2, 3, 4, 4)
+    classes = torch.randint(0, 3, (2, 1, 4, 4))
+    one_hot = torch.cat([(classes == k).float() for k in range(3)], 1)
+    for label in (classes, one_hot):
+        shown, found = shown_masks(logits, label, softmax=True)
+        torch.testing.assert_close(shown, one_hot[:, 1:])
+        torch.testing.assert_close(found, logits.softmax(1)[:, 1:])
+    torch.testing.assert_close(shown_masks(logits, one_hot, softmax=False)[1], logits.sigmoid())
