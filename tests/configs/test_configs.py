@@ -165,3 +165,17 @@ def _tiny_sam(shape: dict) -> dict[str, torch.Tensor]:
         out_chans=256,
     )
     return {f"image_encoder.{key}": value for key, value in encoder.state_dict().items()}
+
+
+def loaders(node: object) -> list[dict]:
+    """All data loaders of a configuration that may drop their last batch."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    own = [node] if isinstance(node, dict) and "drop_last" in node else []
+    return [*own, *(found for child in children for found in loaders(child))]
+
+
+@pytest.mark.parametrize("file", ALL, ids=lambda file: str(file.relative_to(ROOT)))
+def test_whether_the_last_batch_is_dropped_is_decided_on_a_processs_own_share(file: Path) -> None:
+    # a data set of enough images for a batch may be dealt out to shares that are smaller: nothing would be left
+    for loader in loaders(ConfigParser.load_config_file(str(file)) or {}):
+        assert loader["drop_last"] == f"$len({loader['sampler']}) >= @batch_size"
