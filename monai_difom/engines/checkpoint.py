@@ -109,7 +109,8 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
     trainer.objective.load_state_dict(state["objective"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.lr_scheduler.last_epoch = state["lr_scheduler"]["last_epoch"]
-    if trainer.scaler is not None:
+    # a run that had no gradient scaler (CPU, or amp off) left none: the scale is then found anew
+    if trainer.scaler is not None and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])
     for name, handler in trainer.stateful.items():
         if name in state["handlers"]:

@@ -64,7 +64,7 @@ class DistillationTrainer(SupervisedTrainer):
         max_epochs: total epochs when it should differ from the plan's: the plan is stretched to it.
         amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
         accumulation_steps: batches per optimiser step.
-        max_grad_norm: clip the gradient to this norm; None for no clipping.
+        max_grad_norm: clip the gradient of all that `optimizer` holds to this norm; None for no clipping.
         channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
             Volumes keep theirs.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
@@ -333,12 +333,13 @@ class DistillationTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if not step:
             return
+        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         # every process has run the same terms through the same modules: the same parameters have a gradient
-        average_in_place(p.grad for group in self.optimizer.param_groups for p in group["params"])
+        average_in_place(p.grad for p in learned)
         if self.max_grad_norm is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.distiller.parameters(), self.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(learned, self.max_grad_norm)
         if scaler is None:
             self.optimizer.step()
         else:

@@ -10,8 +10,16 @@ from ignite.engine import Events
 
 from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import PhaseLog, TrainingCheckpoint
-from monai_difom.losses import AttentionBalancer, Balancer, MLPBalancer, RunningMeanBalancer, TeacherDropping
+from monai_difom.losses import (
+    AttentionBalancer,
+    Balancer,
+    FeatureDistillationLoss,
+    MLPBalancer,
+    RunningMeanBalancer,
+    TeacherDropping,
+)
 from monai_difom.networks.nets import DifomUNet
+from monai_difom.targets import DistillationTerm
 from monai_difom.utils import load_state, save_state
 
 from ..tiny import make_data, make_plan, make_teacher, make_terms, make_trainer
@@ -242,3 +250,54 @@ def test_a_balancer_that_would_not_learn_is_refused(data: Path) -> None:
 def test_a_balancer_of_other_terms_is_refused(data: Path) -> None:
     with pytest.raises(ValueError, match="Did you mean 'high'"):
         make_trainer(data, balancer=MLPBalancer(["low", "hihg"]))
+
+
+def test_a_run_without_a_gradient_scaler_is_resumed_by_one_that_has_one(data: Path, tmp_path: Path) -> None:
+    part = make_trainer(data, handlers=[TrainingCheckpoint(tmp_path)])
+    part.add_event_handler(Events.EPOCH_COMPLETED(once=1), part.terminate)
+    part.run()
+    again = make_trainer(data, resume=tmp_path, amp=True)
+    again.scaler = torch.amp.GradScaler("cpu")
+    again.run()
+    assert again.state.epoch == 3
+    assert again.scaler.state_dict()["scale"] == 2.0**16
+
+
+def test_a_phase_without_masks_leaves_the_decoder_as_it_is_whatever_the_weight_decay(data: Path) -> None:
+    trainer = make_trainer(data, Plan([Phase("features", 2, {"low": 1.0})]), learning_rate=0.1)
+    before = {key: value.clone() for key, value in trainer.distiller.named_parameters()}
+    trainer.run()
+    after = dict(trainer.distiller.named_parameters())
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    assert not any(key.startswith(("student.decoder", "student.head")) for key in moved)
+
+
+def test_all_that_learns_is_clipped_together(data: Path) -> None:
+    names = ["low", "high"]
+    torch.manual_seed(2)
+    trainer = make_trainer(
+        data,
+        Plan([Phase("distil", 1, {"segmentation": 1.0, "low": 1.0, "high": 1.0})]),
+        balancer=MLPBalancer(names, warmup=1),
+        fuse="learned",
+        terms=[
+            DistillationTerm(n, tap="bottleneck", loss=FeatureDistillationLoss("mse", detach_target=False))
+            for n in names
+        ],
+        max_grad_norm=1e-3,
+    )
+    parts = {"student": trainer.distiller, "fusion": trainer.targets, "balancer": trainer.objective}
+    norms: list[float] = []
+    reached: set[str] = set()
+
+    def look(*_: object) -> None:
+        gradients = {n: [p.grad for p in m.parameters() if p.grad is not None] for n, m in parts.items()}
+        reached.update(n for n, found in gradients.items() if any(bool(g.any()) for g in found))
+        every = [g.flatten() for found in gradients.values() for g in found]
+        norms.append(float(torch.cat(every).norm()))
+
+    trainer.optimizer.register_step_pre_hook(look)
+    trainer.run()
+    assert reached == set(parts)
+    assert max(norms) <= 1e-3 * (1 + 1e-4)
