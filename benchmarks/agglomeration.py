@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from monai_difom.apps.compare import compare_runs
-from monai_difom.apps.runs import read_run
+from monai_difom.apps.runs.compare import compare_runs
+from monai_difom.apps.runs.run import read_run
 from monai_difom.data import split_validation, test_sets, training_pairs
 from monai_difom.utils import write_json
 

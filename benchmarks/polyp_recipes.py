@@ -22,8 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
-from monai_difom.apps.compare import compare_runs
-from monai_difom.apps.runs import read_run
+from monai_difom.apps.runs.compare import compare_runs
+from monai_difom.apps.runs.run import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 # arm -> overlays, and its share of 20 epochs by phase

@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from monai_difom.apps.compare import compare_runs
-from monai_difom.apps.runs import read_run
+from monai_difom.apps.runs.compare import compare_runs
+from monai_difom.apps.runs.run import read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = "configs/teachers/unet_adapted.yaml"

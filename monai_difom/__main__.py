@@ -229,7 +229,7 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "compare": (
         "compare two runs, image by image, on the same test sets",
         _compare,
-        "monai_difom.apps.compare:run_compare",
+        "monai_difom.apps.runs.compare:run_compare",
     ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
     "teachers": (
@@ -240,34 +240,38 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "evaluate": (
         "score a folder of prediction maps against a folder of masks",
         _evaluate,
-        "monai_difom.apps.folders:run_evaluate",
+        "monai_difom.apps.scoring.folders:run_evaluate",
     ),
-    "taps": ("show what a network's modules give, to name taps", _taps, "monai_difom.apps.taps:run_taps"),
+    "taps": (
+        "show what a network's modules give, to name taps",
+        _taps,
+        "monai_difom.apps.show_taps:run_taps",
+    ),
     "export": (
         "a finished run as a bundle, TorchScript, ONNX or OpenVINO; or its encoder alone",
         _export,
-        "monai_difom.apps.export:run_export",
+        "monai_difom.apps.export.command:run_export",
     ),
     "predict": (
         "segment images, a video or volumes with a trained student",
         _predict,
-        "monai_difom.apps.predict:run_predict",
+        "monai_difom.apps.predict.predict:run_predict",
     ),
     "serve": (
         "a page in the browser: drop an image, see what the student finds",
         _serve,
-        "monai_difom.apps.serve:run_serve",
+        "monai_difom.apps.predict.serve:run_serve",
     ),
     "label": (
         "serve an exported bundle in MONAI Label, to label images and to train on the labels",
         _label,
-        "monai_difom.apps.label:run_label",
+        "monai_difom.apps.label.server:run_label",
     ),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
     "features": (
         "the feature store: run the teachers once, train many times",
         _features,
-        "monai_difom.apps.features_command:run_features",
+        "monai_difom.apps.features.command:run_features",
     ),
 }
 

@@ -25,7 +25,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a tiny MONAI network that was trained with taps."""
-    from .apps.deployed import MONAI_NETWORK, learn, write_run
+    from .apps.deployed.students import MONAI_NETWORK, learn, write_run
 
     folder = tmp_path_factory.mktemp("finished")
     weights = learn(MONAI_NETWORK, folder / "model.pt")
@@ -41,9 +41,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its export in every format; put the tests that use it into the group "exported", so that it is made once."""
-    from monai_difom.apps.export_bundle import export_bundle
+    from monai_difom.apps.export.deployable import export_bundle
 
-    from .apps.deployed import write_pictures
+    from .apps.deployed.students import write_pictures
 
     for package in ("onnxscript", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package)

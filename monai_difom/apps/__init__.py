@@ -1,24 +1,10 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from ..engines.feature_builder import FeatureBuilder
-from .command_line import check_images, check_overrides
-from .evaluate import (
-    check_student,
-    evaluate_bundle,
-    evaluate_set,
-    evaluate_sets,
-    predict_probability,
-    predict_structures,
-)
-from .export import describe_run, export_encoder
-from .folders import FolderScores, evaluate_folders
-from .label_training import start_label_run, train_on_labels
-from .pretrain import pretrain_encoder
-from .record import finish_record, start_record
-from .report import conclude, write_report
-from .running import running_settings
-from .score_files import score_table, write_scores
-from .stages import (
+from .bundle.command_line import check_images, check_overrides
+from .bundle.current_config import running_settings
+from .bundle.pretrain import pretrain_encoder
+from .bundle.stages import (
     check_transfer_set,
     join_stages,
     keep_best,
@@ -28,9 +14,23 @@ from .stages import (
     start_encoder,
     start_student,
 )
-from .summary import summarize
-from .synthesize import generate_images, synthesize, train_diffusion
-from .trained_bundle import check_bundle, write_trained_bundle
+from .bundle.synthesize import generate_images, synthesize, train_diffusion
+from .export.encoder import describe_run, export_encoder
+from .export.trained_bundle import check_bundle, write_trained_bundle
+from .label.training import start_label_run, train_on_labels
+from .report import conclude, write_report
+from .runs.record import finish_record, start_record
+from .runs.summary import summarize
+from .scoring.evaluate import (
+    check_student,
+    evaluate_bundle,
+    evaluate_set,
+    evaluate_sets,
+    predict_probability,
+    predict_structures,
+)
+from .scoring.folders import FolderScores, evaluate_folders
+from .scoring.score_files import score_table, write_scores
 
 __all__ = [
     "FeatureBuilder",

@@ -28,9 +28,9 @@ from ..networks.teachers import NetworkTeacher
 from ..targets import DistillationTerm, TargetPipeline
 from ..transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..utils import atomic_path, load_state, write_json
-from .evaluate import evaluate_set, predict_probability
-from .summary import summarize
-from .timing import milliseconds
+from .runs.summary import summarize
+from .runs.timing import milliseconds
+from .scoring.evaluate import evaluate_set, predict_probability
 
 # blue and orange of Okabe and Ito, which every eye tells apart
 MISSED, TOO_MUCH, FOUND = (0, 114, 178), (230, 159, 0), (225, 225, 225)

@@ -21,8 +21,8 @@ from monai.bundle import ckpt_export, verify_net_in_out
 from PIL import Image
 
 from monai_difom.apps import evaluate_sets
-from monai_difom.apps.command_line import cause_of
-from monai_difom.apps.features_command import run_features
+from monai_difom.apps.bundle.command_line import cause_of
+from monai_difom.apps.features.command import run_features
 from monai_difom.data import evaluation_chain, make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state

@@ -12,9 +12,9 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 from PIL import Image
 
-from monai_difom.apps.deployment import read_deployment
+from monai_difom.apps.deployed.facts import read_deployment
 from monai_difom.utils import load_state, save_state
-from tests.apps.deployed import write_pictures
+from tests.apps.deployed.students import write_pictures
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parents[1] for path in (ROOT / "bundles").glob("*/configs/metadata.json"))

@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from monai_difom.utils import file_digest
-from tests.apps.deployed import blob
+from tests.apps.deployed.students import blob
 from tests.bundles.commands import ROOT, bright_corner, command
 
 pytestmark = [

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...metrics import Estimate, bootstrap_mean
-from ..examples import load_examples
-from ..runs import Run, Table, merge
+from ..runs.examples import load_examples
+from ..runs.run import Run, Table, merge
 from .charts import sample
 from .html import text
 

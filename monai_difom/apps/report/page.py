@@ -15,9 +15,9 @@ from monai.transforms import Compose
 from ... import __version__
 from ...engines import DistillationTrainer
 from ...utils import atomic_path, main_rank_only
-from ..examples import save_examples
-from ..record import finish_record, measure_cost
-from ..runs import Run, RunError, read_run
+from ..runs.examples import save_examples
+from ..runs.record import finish_record, measure_cost
+from ..runs.run import Run, RunError, read_run
 from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
 from .html import text

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..examples import picture
-from ..runs import Run, RunError
+from ..runs.examples import picture
+from ..runs.run import Run, RunError
 from .columns import Column, baseline_of, students, test_set_names
 from .html import details, grid, number, section, text
 from .scores import paired

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...metrics import Comparison, bootstrap_mean
-from ..compare import compare_tables, largest_losses
-from ..runs import RunError, Table, higher_is_better, merge, score_name
+from ..runs.compare import compare_tables, largest_losses
+from ..runs.run import RunError, Table, higher_is_better, merge, score_name
 from .charts import Dot, interval_chart
 from .columns import FAILURE, Column, baseline_of, students, test_set_names
 from .html import NONE, details, grid, interval, number, section, short, table, text, with_interval

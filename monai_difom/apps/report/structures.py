@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...metrics import bootstrap_mean
-from ..runs import Table, score_name
+from ..runs.run import Table, score_name
 from .columns import Column, test_set_names
 from .html import NONE, number, section, table, text, with_interval
 

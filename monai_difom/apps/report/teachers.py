@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..runs import Run
+from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
 from .html import grid, number, section, table, text

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from ..record import CONFIG
-from ..runs import Run
+from ..runs.record import CONFIG
+from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
 from .html import NONE, details, duration, grid, number, section, short, table, text

@@ -13,8 +13,8 @@ import pytest
 
 from monai_difom.__main__ import main
 from monai_difom.apps.report import conclude, page, write_report
-from monai_difom.apps.runs import RunError
-from tests.apps.runs import OLD, write_pair, write_scores, write_training
+from monai_difom.apps.runs.run import RunError
+from tests.apps.runs.folders import OLD, write_pair, write_scores, write_training
 from tests.browser import open_browser
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_difom.apps.report import write_report
-from tests.apps.runs import write_scores, write_training
+from tests.apps.runs.folders import write_scores, write_training
 
 
 @pytest.fixture

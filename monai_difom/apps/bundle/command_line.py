@@ -1,0 +1,113 @@
+"""Refuse options of a bundle command that name nothing, and end a failed one with what went wrong.
+
+`python -m monai.bundle run` takes any `--name value` and adds it to the configuration: a misspelt name changes nothing
+and says nothing. What a configuration raises it wraps, so that the last lines show an expression and not the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from monai.bundle import ConfigParser
+from monai.bundle.scripts import run
+
+from ...utils import unknown_name
+
+
+def check_overrides(arguments: Sequence[str] | None = None) -> None:
+    """Check the options of a `monai.bundle run` command against the ids of its configuration files.
+
+    When the process is such a command, whatever stops it later is said once more in the last lines, without wrappers.
+
+    Args:
+        arguments: the command's words without the program; those of this process by default. Anything but a
+            `monai.bundle run` command is left alone.
+
+    Raises:
+        ValueError: an option is no top-level id of the files and no argument of `monai.bundle run`; names the nearest.
+    """
+    if arguments is None:
+        if "monai" not in sys.argv[0] or "bundle" not in sys.argv[0]:
+            return
+        sys.excepthook = end_with_cause
+        arguments = sys.argv[1:]
+    if not arguments or arguments[0] != "run":
+        return
+    options = option_values(arguments[1:])
+    files = config_files(options.get("config_file", ""))
+    if not files:
+        return
+    known = {
+        key.removeprefix("+").replace("#", "::").split("::")[0]
+        for file in files
+        for key in ConfigParser.load_config_file(file)
+    }
+    known |= set(inspect.signature(run).parameters)
+    for name in options:
+        if name.replace("#", "::").split("::")[0] not in known:
+            raise ValueError(unknown_name("option of this bundle", name, known - {"override", "imports"}))
+
+
+def check_images(items: Sequence[object], folder: str) -> None:
+    """Refuse a folder that gave no images to segment.
+
+    Args:
+        items: what was found in it.
+        folder: its path, for the message.
+
+    Raises:
+        ValueError: the list is empty; says what is in the folder.
+    """
+    if items:
+        return
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder!r}. Give the folder of the images as dataset_dir.")
+    names = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
+    raise ValueError(
+        f"{folder!r} holds no images but {names}. Give the folder that holds the PNG, JPEG, TIFF or BMP files themselves "
+        "as dataset_dir."
+    )
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what a person must read: the error below those that MONAI wraps around what a configuration raises."""
+    while error.__cause__ is not None and _raised_by_monai(error):
+        error = error.__cause__
+    return error
+
+
+def _raised_by_monai(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "monai"
+
+
+def end_with_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error with its traceback, and below it what caused it."""
+    sys.__excepthook__(kind, error, trace)
+    cause = cause_of(error)
+    if cause is not error:
+        print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
+
+
+def option_values(words: Sequence[str]) -> dict[str, str]:
+    """Option name -> value, for ``--name value`` and ``--name=value``."""
+    options = {}
+    for i, word in enumerate(words):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            options[name] = value or (words[i + 1] if i + 1 < len(words) else "")
+    return options
+
+
+def config_files(value: str) -> list[str]:
+    """The configuration files of a ``--config_file`` value: one path, or a list as a string."""
+    if value.startswith("["):
+        return [str(file) for file in ast.literal_eval(value)]
+    return [value] if value else []

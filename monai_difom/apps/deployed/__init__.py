@@ -1,0 +1,1 @@
+"""A trained network outside training: the facts that it needs, its safe construction, what runs it."""

@@ -1,0 +1,176 @@
+"""What a trained student needs around it to run anywhere: from pixels to its input, from its logits to masks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...transforms import IMAGENET_MEAN, IMAGENET_STD
+
+INFERENCE, METADATA, DEPLOYMENT = "configs/inference.yaml", "configs/metadata.json", "deployment"
+ACTIVATIONS = ("sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Plain facts, the same for every format, that stand in the metadata of a bundle and in every exported file.
+
+    Args:
+        size: height and width of the network's input.
+        mean: mean of the normalisation of an image in [0, 1], one number a channel.
+        std: deviation of the normalisation, in the same way.
+        activation: ``"sigmoid"``, every channel for itself; or ``"softmax"``, where channel 0 is the background.
+        threshold: probability from which a pixel is foreground.
+        structures: names of the foreground channels, in order.
+
+    Raises:
+        ValueError: an unknown activation, or mean, deviation and size that fit no image.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    activation: str = "sigmoid"
+    threshold: float = 0.5
+    structures: tuple[str, ...] = ("foreground",)
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}.")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size is {self.size}; allowed is height and width of an image.")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean is {self.mean}, std {self.std}; give one each a channel, for 1 or 3 channels, std above 0."
+            )
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Deployment:
+        """Return the facts out of `as_dict`, as read from a file; checked, because files come from anywhere."""
+        try:
+            return cls(
+                size=(int(found["size"][0]), int(found["size"][1])),
+                mean=tuple(float(n) for n in found["mean"]),
+                std=tuple(float(n) for n in found["std"]),
+                activation=str(found["activation"]),
+                threshold=float(found["threshold"]),
+                structures=tuple(str(name) for name in found["structures"]),
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"the deployment facts are damaged ({type(error).__name__}: {error})."
+            ) from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON can hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def prepare(self, picture: np.ndarray) -> np.ndarray:
+        """Return the network's input ``(1, C, h, w)``, float32, of an 8-bit picture ``(H, W, C)``; as in training."""
+        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+        if image.shape[1] != len(self.mean):
+            raise ValueError(
+                f"the picture has {image.shape[1]} channels; the network takes {len(self.mean)}."
+            )
+        if tuple(image.shape[2:]) != self.size:
+            # on 8-bit data, as `ResizeImaged` does it
+            image = F.interpolate(image, self.size, mode="bilinear", align_corners=False, antialias=True)
+        mean, std = (torch.tensor(n, dtype=torch.float32).view(1, -1, 1, 1) for n in (self.mean, self.std))
+        return ((image.float().div_(255) - mean) / std).numpy()
+
+    def probabilities(self, logits: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        """Return the probabilities ``(structures, H, W)`` of logits ``(1, K, h, w)`` at ``size``, interpolated smoothly."""
+        scores = torch.from_numpy(np.asarray(logits, dtype=np.float32))
+        found = torch.sigmoid(scores) if self.activation == "sigmoid" else torch.softmax(scores, 1)[:, 1:]
+        return F.interpolate(found, tuple(size), mode="bilinear", align_corners=False)[0].numpy()
+
+    def masks(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the boolean masks ``(structures, H, W)`` of probabilities; of softmax's, at most one a pixel."""
+        if self.activation == "sigmoid" or len(probabilities) == 1:
+            return probabilities >= self.threshold
+        background = 1 - probabilities.sum(0, keepdims=True)
+        best = np.concatenate([background, probabilities]).argmax(0)
+        return best[None] == np.arange(1, len(probabilities) + 1).reshape(-1, 1, 1)
+
+
+def read_deployment(bundle: str | os.PathLike) -> Deployment:
+    """Return the facts of a bundle: those that its export wrote, or else those of its inference configuration.
+
+    Nothing of the configuration is run.
+
+    Args:
+        bundle: folder with ``configs/metadata.json`` and ``configs/inference.yaml``.
+
+    Raises:
+        FileNotFoundError: the folder is no bundle.
+        ValueError: the configuration does not say the image size in numbers.
+    """
+    folder = Path(bundle)
+    for name in (METADATA, INFERENCE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no bundle: it lacks {name}.")
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    if DEPLOYMENT in metadata:
+        return Deployment.from_dict(metadata[DEPLOYMENT])
+    before, after = (_transforms(folder / INFERENCE, name) for name in ("preprocessing", "postprocessing"))
+    size = before.get("ResizeImaged", {}).get("spatial_size")
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list) or not all(isinstance(side, int) for side in sides):
+        raise ValueError(
+            f"{folder / INFERENCE}: preprocessing resizes to {size!r}; needed is a ResizeImaged with numbers in it."
+        )
+    normalise = before.get("NormalizeImaged", {})
+    softmax = bool(after.get("Activationsd", {}).get("softmax"))
+    return Deployment(
+        size=tuple(sides),  # type: ignore[arg-type]
+        mean=tuple(normalise.get("mean", IMAGENET_MEAN)),
+        std=tuple(normalise.get("std", IMAGENET_STD)),
+        activation="softmax" if softmax else "sigmoid",
+        threshold=float(after.get("AsDiscreted", {}).get("threshold") or 0.5),
+        structures=_structures(metadata, resolved(folder / INFERENCE, "structures"), softmax),
+    )
+
+
+def resolved(config: str | os.PathLike, name: str) -> Any:
+    """Return one id of a configuration as plain data, references filled in; an expression stays text and is not run."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    if name not in parser:
+        return None
+    return plain_data(parser.get_parsed_content(name, instantiate=False, eval_expr=False))
+
+
+def plain_data(value: Any) -> Any:
+    """Return configuration as JSON can hold it; what is no number, text, list or mapping is its own text."""
+    value = value.get_config() if hasattr(value, "get_config") else value
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Class name -> arguments of the transforms of a chain."""
+    found = resolved(config, name) or {}
+    return {str(t.get("_target_", "")).rpartition(".")[2]: t for t in found.get("transforms", [])}
+
+
+def _structures(metadata: Mapping[str, Any], named: Any, softmax: bool) -> tuple[str, ...]:
+    if isinstance(named, list):
+        return tuple(str(name) for name in named)
+    output = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {})
+    number = int(output.get("num_channels", 1))
+    names = output.get("channel_def", {})
+    listed = [str(names.get(str(i), f"structure {i}")) for i in range(number)]
+    return tuple(listed[1:] if softmax else listed)

@@ -1,0 +1,1 @@
+"""MONAI Label: serve an exported student, and let it learn from new labels."""

@@ -1,0 +1,195 @@
+"""What was trained with what: ``config.yaml`` and ``run.json`` of a run, written when it starts and completed when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from ... import __version__
+from ...engines import DistillationTrainer
+from ...handlers import TrainingCheckpoint
+from ...utils import atomic_path, main_rank_only, write_json
+from ..bundle.current_config import running_config
+from .timing import milliseconds
+
+CONFIG, RECORD = "config.yaml", "run.json"
+_HEAD = """# The configuration of this run: its files merged, with the command line's overrides.
+#
+# Run: python -m monai.bundle run training --config_file {file}
+"""
+
+
+@main_rank_only
+def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -> dict[str, Any]:
+    """Write ``run.json`` and, inside a bundle command or workflow, ``config.yaml``.
+
+    Called before training, so that an interrupted run tells what it was. A resumed run adds a session to the record.
+
+    Args:
+        trainer: the trainer that is about to run.
+        output_dir: the run's folder.
+
+    Returns:
+        The record: ``status`` ("running"), ``sessions`` (command, times, device, versions; one a start), ``seed``, ``plan``,
+        ``epochs``, ``train_images``, ``checkpoints``, ``student`` and ``teachers`` (source, licence, signature, parameters).
+    """
+    folder = Path(output_dir)
+    config = running_config()
+    if config is not None:
+        with atomic_path(folder / CONFIG) as temporary:
+            text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=120)
+            temporary.write_text(_HEAD.format(file=folder / CONFIG) + text, encoding="utf-8")
+    saver = trainer.stateful.get("checkpoint")
+    record = {
+        "status": "running",
+        "sessions": [*(_earlier(folder) if trainer.resume is not None else []), _session(trainer)],
+        "seed": trainer.seed,
+        "plan": trainer.plan.as_dict(),
+        "epochs": trainer.plan.epochs,
+        "train_images": len(getattr(trainer.data_loader, "dataset", [])),
+        "checkpoints": str(saver.folder) if isinstance(saver, TrainingCheckpoint) else None,
+        "student": describe_student(trainer),
+        "teachers": describe_teachers(trainer),
+    }
+    write_json(folder / RECORD, record)
+    return record
+
+
+def finish_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -> dict[str, Any]:
+    """Mark the record of a run as finished, and add when.
+
+    Args:
+        trainer: the trainer after its run.
+        output_dir: the run's folder; a record that was never started is made now.
+    """
+    folder = Path(output_dir)
+    file = folder / RECORD
+    record = json.loads(file.read_text()) if file.is_file() else start_record(trainer, folder)
+    record["status"] = "finished"
+    record["sessions"][-1]["finished"] = _now()
+    write_json(file, record)
+    return record
+
+
+def plain(value: Any) -> Any:
+    """Return a configuration value as YAML can hold it: what is no number, text, list or mapping becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def describe_student(trainer: DistillationTrainer) -> dict[str, Any]:
+    """Return class and parameters of the student, without what is dropped from the exported file."""
+    student = trainer.distiller.student
+    dropped = tuple(getattr(student, "training_only", ()))
+    kept = (p for name, p in student.named_parameters() if not (dropped and name.startswith(dropped)))
+    return {"network": type(student).__name__, "parameters": sum(p.numel() for p in kept)}
+
+
+def describe_teachers(trainer: DistillationTrainer) -> dict[str, dict[str, Any]]:
+    """Return source, licence, signature and parameters of every teacher; empty when none is used."""
+    return {
+        name: {
+            "source": teacher.source,
+            "licence": teacher.licence,
+            "signature": teacher.signature,
+            "parameters": sum(p.numel() for p in teacher.parameters()),
+        }
+        for name, teacher in (trainer.targets.teachers.items() if trainer.distils else ())
+    }
+
+
+@torch.no_grad()
+def measure_cost(trainer: DistillationTrainer, output_dir: str | os.PathLike) -> dict[str, Any]:
+    """Measure what one image costs the student, and each teacher, and add it to the record as ``cost``.
+
+    Args:
+        trainer: the trainer after its run; sizes are those of its training images.
+        output_dir: the run's folder, with a record.
+
+    Returns:
+        ``input`` (height, width), ``device``, ``threads``; for the student ``gmacs`` (multiply-adds of convolutions and matrix
+        products, in thousand millions) and ``milliseconds`` (median, one image at a time); ``teachers`` -> ``gmacs``.
+    """
+    batch = next(iter(trainer.data_loader))
+    device, student = trainer.state.device, trainer.distiller.student
+    image, was_training = batch["image"][:1].to(device), student.training
+    student.eval()
+    cost = {
+        "input": list(image.shape[2:]),
+        "device": _device(device),
+        "threads": torch.get_num_threads(),
+        "gmacs": _gmacs(student, image),
+        "milliseconds": milliseconds({"student": student}, image)["student"],
+        "teachers": {
+            name: {"gmacs": _gmacs(teacher, batch["teacher_image"][:1].to(device))}
+            for name, teacher in trainer.targets.teachers.items()
+            if trainer.distils and "teacher_image" in batch
+        },
+    }
+    student.train(was_training)
+    file = Path(output_dir) / RECORD
+    write_json(file, {**json.loads(file.read_text()), "cost": cost})
+    return cost
+
+
+def _gmacs(network: torch.nn.Module, image: torch.Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops() / 2e9
+
+
+def _session(trainer: DistillationTrainer) -> dict[str, Any]:
+    return {
+        "started": _now(),
+        "command": " ".join(["python", *map(_quoted, sys.orig_argv[1:])]),
+        "resumed_from": str(trainer.resume) if trainer.resume is not None else None,
+        "device": _device(trainer.state.device),
+        "threads": torch.get_num_threads(),
+        "mixed_precision": trainer.mixed,
+        "system": platform.platform(),
+        "versions": {
+            "monai_difom": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "monai": monai.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell; a list of files keeps its single quotes, as a person types it."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    file = folder / RECORD
+    return json.loads(file.read_text())["sessions"] if file.is_file() else []
+
+
+def _device(device: torch.device) -> str:
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} ({platform.machine()})"
+    )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Scores of a student, or of maps of any program, on images and on volumes."""
