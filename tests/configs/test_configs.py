@@ -13,6 +13,7 @@ from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from monai_difom.data import make_polyps
 from monai_difom.networks.teachers import Teacher
+from monai_difom.transforms import NormalizeImaged
 from tests.networks.teachers.test_mask_former import save as save_mask_former
 from tests.networks.teachers.test_medclip import TINY as MEDCLIP
 from tests.networks.teachers.test_medclip import save_swin as save_medclip
@@ -26,11 +27,13 @@ ALL = [*OVERLAYS, *sorted((ROOT / "bundles").rglob("*.yaml"))]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("weights") / "mobilenetv2.safetensors"
-    torch.manual_seed(0)
-    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
-    save_file(network.state_dict(), str(file))
-    return file
+    """Random weights of the encoders that overlays read from `teacher_weights`: the default's, and others beside it."""
+    folder = tmp_path_factory.mktemp("weights")
+    for file, name in (("mobilenetv2", "mobilenetv2_100"), ("efficientnet_lite2", "tf_efficientnet_lite2")):
+        torch.manual_seed(0)
+        network = timm.create_model(name, pretrained=False, features_only=True)
+        save_file(network.state_dict(), str(folder / f"{file}.safetensors"))
+    return folder / "mobilenetv2.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,11 @@ def parser(overlay: Path | None, data: Path, weights: Path) -> ConfigParser:
     files = [BUNDLE / "train.yaml", *([overlay] if overlay else [])]
     found = ConfigParser()
     found.read_config([str(file) for file in files])
+    own = weights.with_name(f"{overlay.stem if overlay else ''}.safetensors")
     found.update(
         {
             "dataset_dir": str(data),
-            "teacher_weights": str(weights),
+            "teacher_weights": str(own if own.is_file() else weights),
             "image_size": 128,
             "device": "cpu",
             "progress": False,
@@ -179,3 +183,18 @@ def test_whether_the_last_batch_is_dropped_is_decided_on_a_processs_own_share(fi
     # a data set of enough images for a batch may be dealt out to shares that are smaller: nothing would be left
     for loader in loaders(ConfigParser.load_config_file(str(file)) or {}):
         assert loader["drop_last"] == f"$len({loader['sampler']}) >= @batch_size"
+
+
+def test_a_teacher_to_adapt_is_built_for_the_task_and_no_smaller_than_the_student(
+    data: Path, weights: Path
+) -> None:
+    config = parser(ROOT / "configs/teachers/efficientnet_lite2.yaml", data, weights)
+    network = config.get_parsed_content("teacher_def")
+    levels = torch.tensor([0.0, 127.0, 255.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3) / 255
+    shown = network.normalize(NormalizeImaged("image")({"image": levels[0]})["image"][None])
+    torch.testing.assert_close(shown[0, 0, 0], torch.tensor([-127 / 128, 0.0, 1.0]), atol=1e-4, rtol=0)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+    for size, wanted in ((96, 192), (128, 256), (352, 352), ([96, 128], [192, 256])):
+        config.update({"image_size": size})
+        config.parse(True)
+        assert config.get_parsed_content("teacher_size") == wanted
