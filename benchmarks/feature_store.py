@@ -42,7 +42,7 @@ from monai_difom.data import (
     training_pairs,
 )
 from monai_difom.data.feature_store import FORMAT, PICTURE
-from monai_difom.data.shards import write_shard
+from monai_difom.data.feature_store.shards import write_shard
 from monai_difom.engines import DistillationTrainer, Distiller, Objective, Phase, Plan
 from monai_difom.engines.preflight import check_first_batch
 from monai_difom.networks.nets import DifomUNet

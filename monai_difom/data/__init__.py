@@ -12,15 +12,22 @@ from .datalists import (
 )
 from .dataset import EpochSampler, ItemError, ViewDataset
 from .duplicates import check_transfer
-from .feature_store import FeatureStore, define, image_keys, open_store
+from .feature_store import (
+    POLICIES,
+    Build,
+    DamagedShardError,
+    FeatureStore,
+    StoreError,
+    build_shards,
+    define,
+    image_keys,
+    open_store,
+)
 from .groups import regroup
 from .items import is_volume
 from .layouts import class_names, prepare_layout
 from .nifti import volume_sets, volume_slices, voxel_size
-from .policies import POLICIES
-from .shards import DamagedShardError, StoreError
 from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
-from .store_build import Build, build_shards
 from .structures import LoadStructuresd, check_structures, read_structures, structure_names
 from .synthetic import make_polyps, polyp_image
 from .synthetic_fluoroscopy import STRUCTURES, make_fluoroscopy, swallow_frame

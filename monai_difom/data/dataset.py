@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..transforms import RandViewd, allowed_views
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
-from .policies import check_augmentation, flattened, teacher_chain
+from .feature_store.policies import check_augmentation, flattened, teacher_chain
 
 
 class ItemError(RuntimeError):

@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from monai_difom.apps import FeatureBuilder
-from monai_difom.data import FeatureStore, StoreError, shards, store_build
-from monai_difom.data.feature_store import RAW
-from monai_difom.data.shards import shard_paths
+from monai_difom.data import FeatureStore, StoreError
+from monai_difom.data.feature_store import RAW, shards
+from monai_difom.data.feature_store.build import is_finished
+from monai_difom.data.feature_store.shards import shard_paths
 from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import CollapseMonitor, PicturePanel
 from monai_difom.networks.teachers import NetworkTeacher
@@ -368,9 +369,7 @@ def test_two_builders_both_finish_and_write_nothing_twice(
         def run() -> None:
             report = slow_builder(data, tmp_path / "store", 0.02).build()
             (tmp_path / f"{number}.json").write_text(json.dumps(report))
-            assert all(
-                store_build.is_finished(FeatureStore(tmp_path / "store"), f"{n:06d}") for n in range(10)
-            )
+            assert all(is_finished(FeatureStore(tmp_path / "store"), f"{n:06d}") for n in range(10))
 
         return run
 
@@ -412,7 +411,7 @@ def test_a_disk_that_fills_up_leaves_a_valid_store(
         make_builder(data, tmp_path).build()
     monkeypatch.undo()
     store = FeatureStore(tmp_path)
-    assert sum(store_build.is_finished(store, name, deep=True) for name in store.index["shards"]) == 4
+    assert sum(is_finished(store, name, deep=True) for name in store.index["shards"]) == 4
     assert make_builder(data, tmp_path).build()["kept"] == 4
     assert_same(built, tmp_path)
 

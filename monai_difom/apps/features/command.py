@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 
 from ...data import FeatureStore, ItemError
 from ...data.feature_store import PICTURE
-from ...data.store_build import is_finished, size_of
+from ...data.feature_store.build import is_finished, size_of
 from ...engines.feature_builder import FeatureBuilder
 from ..bundle.command_line import cause_of, check_overrides, config_files, option_values
 

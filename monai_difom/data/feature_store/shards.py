@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..utils import save_tensors, write_json
+from ...utils import save_tensors, write_json
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # of POSIX systems; Python names them on open files only

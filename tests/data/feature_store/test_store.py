@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 
 from monai_difom.data import EpochSampler, FeatureStore, StoreError, ViewDataset, loading_chain, open_store
 from monai_difom.data.feature_store import thumbnail
-from monai_difom.data.policies import POLICIES, teacher_chain
-from monai_difom.data.shards import Shard, write_shard
+from monai_difom.data.feature_store.policies import POLICIES, teacher_chain
+from monai_difom.data.feature_store.shards import Shard, write_shard
 from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
 
-from ..tiny import SIZE, make_builder, make_data
+from ...tiny import SIZE, make_builder, make_data
 
 PAIR = ["image", "label"]
 WORKERS = {"fork": 2, "spawn": 1}  # a spawned worker imports everything anew

@@ -7,8 +7,8 @@ from typing import Any
 
 from monai.transforms import Compose, Randomizable, RandomizableTrait
 
-from ..transforms import RandPhotometricd, RandViewd, SplitTeacherd
-from ..utils import unknown_name
+from ...transforms import RandPhotometricd, RandViewd, SplitTeacherd
+from ...utils import unknown_name
 from .shards import StoreError
 
 #: name of a policy -> what it allows; a store is read with all but ``online``

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..utils import locked, write_json
-from .feature_store import FeatureStore, planned_entries
+from ...utils import locked, write_json
 from .shards import DamagedShardError, Entry, StoreError, remove_shard, sync_folder, write_shard
+from .store import FeatureStore, planned_entries
 
 SHARD_BYTES = 32 * 2**20
 _AHEAD = 2  # batches that are loaded while the teachers run

@@ -1,7 +1,7 @@
 """Targets of (image, view), computed once: what a store holds, how it is read, and when it is refused.
 
 A folder with ``store.json`` (what the targets are, which shard holds which images), ``targets.safetensors`` (the fitted
-standardisers and fusion) and ``shards/`` (see `shards`). Built by `store_build`.
+standardisers and fusion) and ``shards/`` (see `shards`). Built by `build`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..targets import TargetPipeline
-from ..utils import file_digest, load_state
+from ...targets import TargetPipeline
+from ...utils import file_digest, load_state
 from .policies import check_policy, policies_sentence
 from .shards import DamagedShardError, Entry, Shard, StoreError
 
