@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "monai_difom"
+MOST_FILES = 22
 ROWS = [
     ("apps", "__main__.py"),
     ("engines", "handlers"),
@@ -84,6 +85,16 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
             break
         left = kept
     assert not {str(p.relative_to(PACKAGE)): sorted(q.name for q in needed) for p, needed in left.items()}
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
+    for root in (PACKAGE, Path(__file__).parent):
+        for folder in (root, *(place for place in root.rglob("*") if place.is_dir())):
+            files = len(list(folder.glob("*.py")))
+            assert files <= MOST_FILES, (
+                f"{folder.relative_to(root.parent)} holds {files} Python files, more than {MOST_FILES}: "
+                "give those that belong together a folder of their own"
+            )
 
 
 def test_no_class_has_a_name_of_monai() -> None:
