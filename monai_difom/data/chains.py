@@ -12,6 +12,7 @@ from ..transforms import (
     IMAGENET_STD,
     NormalizeImaged,
     PictureReader,
+    RandGeometryd,
     RandPhotometricd,
     RandViewd,
     ResizeImaged,
@@ -63,8 +64,13 @@ def training_augmentation(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     views: int | Sequence[int] = 8,
+    rotate: float = 0.0,
+    scale: Sequence[float] = (1.0, 1.0),
+    shift: float = 0.0,
+    shear: float = 0.0,
+    elastic: float = 0.0,
 ) -> Compose:
-    """Return the random chain: one dihedral view for all, then light changes that the teachers do not see.
+    """Return the random chain: one geometry for all, then light changes that the teachers do not see.
 
     Images without a mask go through it as well.
 
@@ -72,6 +78,11 @@ def training_augmentation(
         mean: mean of the student's normalisation.
         std: deviation of the student's normalisation.
         views: dihedral views that are drawn among, see `RandViewd`.
+        rotate: largest turn in degrees, and further free geometry, see `RandGeometryd`; none by default.
+        scale: smallest and largest factor on the size.
+        shift: largest shift as a share of the side.
+        shear: largest shear factor.
+        elastic: largest bend as a share of the side.
     """
     light = RandPhotometricd(
         "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
@@ -79,6 +90,9 @@ def training_augmentation(
     return Compose(
         [
             RandViewd(PAIR, views=views, allow_missing_keys=True),
+            RandGeometryd(
+                PAIR, ["bilinear", "nearest"], rotate, scale, shift, shear, elastic, allow_missing_keys=True
+            ),
             SplitTeacherd(),
             light,
             NormalizeImaged("image", mean=mean, std=std),

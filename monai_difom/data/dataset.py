@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ..transforms import RandViewd, allowed_views
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
-from .feature_store.policies import check_augmentation, flattened, teacher_chain
+from .feature_store.policies import check_augmentation, flattened, stored_chain, teacher_chain
 
 
 class ItemError(RuntimeError):
@@ -102,7 +102,8 @@ class ViewDataset(Dataset):
         seed: seed of the augmentation.
         cache_rate: share of the items to cache, from 0 (none) to 1.
         progress: show a progress bar while the cache is filled.
-        features: feature store that every item's ``targets`` are read from; None where the teachers run online.
+        features: feature store that every item's ``targets`` are read from; None where the teachers run online. While it is
+            read, `RandGeometryd` is left out: stored maps exist for the fixed views only.
 
     Raises:
         ValueError: no items, a rate outside [0, 1], or a random transform in the cached chain.
@@ -148,8 +149,10 @@ class ViewDataset(Dataset):
         )
         self.features = features
         self.keys: list[str] = []
+        self._augment_stored = self.augment
         if features is not None:
             check_augmentation(self.augment, features.policy)
+            self._augment_stored = None if self.augment is None else stored_chain(self.augment)
             self.keys = image_keys(self.data, progress)
 
     def __len__(self) -> int:
@@ -168,13 +171,15 @@ class ViewDataset(Dataset):
         index %= len(self)
         # MONAI copies a cached item only ahead of a random transform in the same chain; here there is none
         item = deepcopy(self._loaded[self._place[index]])
-        if self.augment is not None:
-            self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
+        reads = self.features is not None and self.features.active
+        augment = self._augment_stored if reads else self.augment
+        if augment is not None:
+            augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
             try:
-                item = self.augment(item)
+                item = augment(item)
             except Exception as error:
                 raise _named(error, self.data[index], "augmented") from error
-        return item if self.features is None or not self.features.active else self._with_targets(item, index)
+        return self._with_targets(item, index) if reads else item
 
     def _with_targets(self, item: dict[str, Any], index: int) -> dict[str, Any]:
         assert self.features is not None

@@ -1,5 +1,6 @@
-"""Dictionary transforms: image files to tensors, geometric views, photometric changes."""
+"""Dictionary transforms: image files to tensors, geometric views, free geometry, photometric changes."""
 
+from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
 from .image import PictureReader, ResizeImaged, to_gray, to_rgb
 from .photometric import (
     IMAGENET_MEAN,
@@ -17,17 +18,21 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "VIEWS",
+    "Geometry",
     "NormalizeImaged",
     "Photometric",
     "PictureReader",
+    "RandGeometryd",
     "RandPhotometricd",
     "RandViewd",
     "ResizeImaged",
     "SaveStructuresd",
     "SplitTeacherd",
     "allowed_views",
+    "apply_geometry",
     "apply_photometric",
     "apply_view",
+    "geometry_grid",
     "invert_view",
     "to_gray",
     "to_rgb",

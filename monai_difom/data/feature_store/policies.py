@@ -7,15 +7,16 @@ from typing import Any
 
 from monai.transforms import Compose, Randomizable, RandomizableTrait
 
-from ...transforms import RandPhotometricd, RandViewd, SplitTeacherd
+from ...transforms import RandGeometryd, RandPhotometricd, RandViewd, SplitTeacherd
 from ...utils import unknown_name
 from .shards import StoreError
 
 #: name of a policy -> what it allows; a store is read with all but ``online``
 POLICIES = {
     "online": "the teachers see every view as it is drawn (feature_store: null); any geometry, slow",
-    "views": "the augmentation draws among the stored dihedral views (RandViewd); photometric changes stay free",
-    "frozen": "one view, no geometric augmentation; photometric changes stay free",
+    "views": "the augmentation draws among the stored dihedral views (RandViewd); photometric changes stay free; free geometry "
+    "(RandGeometryd) rests while a phase reads stored maps",
+    "frozen": "one view, no geometric augmentation while stored maps are read; photometric changes stay free",
 }
 _MOVING = ("monai.transforms.spatial", "monai.transforms.croppad")
 _LIGHT = "monai.transforms.intensity"
@@ -66,7 +67,7 @@ def check_augmentation(augment: Compose | None, policy: str, stored: Collection[
                     f"RandViewd draws view {strange[0]}, which was never stored for policy {policy!r}; allowed are views "
                     f"{sorted(allowed)}. Build the store with more views (feature_views), or draw fewer. {policies_sentence()}"
                 )
-        elif isinstance(transform, RandPhotometricd) or module.startswith(_LIGHT):
+        elif isinstance(transform, (RandPhotometricd, RandGeometryd)) or module.startswith(_LIGHT):
             continue
         elif isinstance(transform, (Randomizable, RandomizableTrait)) or module.startswith(_MOVING):
             raise StoreError(
@@ -82,6 +83,11 @@ def flattened(augment: Compose | None) -> Iterator[Any]:
             yield from flattened(transform)
         else:
             yield transform
+
+
+def stored_chain(augment: Compose) -> Compose:
+    """Return an augmentation as it is while stored maps are read: without free geometry, which they cannot follow."""
+    return Compose([t for t in flattened(augment) if not isinstance(t, RandGeometryd)])
 
 
 def teacher_chain(augment: Compose | None, view: int) -> Compose:

@@ -25,7 +25,13 @@ from monai_difom.data import EpochSampler, FeatureStore, StoreError, ViewDataset
 from monai_difom.data.feature_store import thumbnail
 from monai_difom.data.feature_store.policies import POLICIES, teacher_chain
 from monai_difom.data.feature_store.shards import Shard, write_shard
-from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
+from monai_difom.transforms import (
+    NormalizeImaged,
+    RandGeometryd,
+    RandPhotometricd,
+    RandViewd,
+    SplitTeacherd,
+)
 
 from ...tiny import SIZE, make_builder, make_data
 
@@ -119,6 +125,17 @@ def test_photometric_changes_stay_free(built: Any) -> None:
     assert data[0]["targets"]
     frozen = dataset(built, SplitTeacherd(), *light, policy="frozen")
     assert frozen[0]["targets"]
+
+
+def test_free_geometry_rests_while_stored_maps_are_read_and_comes_back_when_none_is(built: Any) -> None:
+    chain = [RandViewd(PAIR), RandGeometryd(PAIR, ["bilinear", "nearest"]), SplitTeacherd()]
+    data = dataset(built, *chain)
+    data.check_features()
+    still = dataset(built, RandViewd(PAIR), SplitTeacherd())
+    assert torch.equal(data[(3, 0)]["image"], still[(3, 0)]["image"])
+    assert data[0]["targets"]
+    data.features.active = False
+    assert not torch.equal(data[(3, 0)]["image"], still[(3, 0)]["image"])
 
 
 class _Shift(MapTransform):
