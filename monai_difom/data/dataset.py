@@ -30,6 +30,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
     joined batch size. All get equally many. What is left over of an order (fewer items than processes, others in every epoch)
     is dropped, so that no item comes twice in an epoch; with ``pad`` the order begins anew instead and every item comes.
 
+    With ``count`` the epochs are stretches of one endless order, a permutation of all items after another, so that every item
+    comes as often as every other over the run, whatever the length of an epoch. What travels with the index is then the number
+    of the permutation: an item that comes twice in an epoch is augmented in two ways.
+
     Args:
         length: number of items of all processes together.
         seed: seed of the order.
@@ -37,9 +41,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: number of this process, from 0.
         world: number of processes.
         pad: repeat the first items of the order where it cannot be dealt out evenly, instead of dropping its last.
+        count: number of items that each process gets in an epoch; None for one pass over all items.
 
     Raises:
-        ValueError: fewer items than processes (without ``pad``) or none, a rank outside the world, a negative epoch.
+        ValueError: fewer items than processes (without ``pad`` or ``count``) or none, a rank outside the world, a negative epoch,
+            a count below 1.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
         pad: bool = False,
+        count: int | None = None,
     ) -> None:
         if length < 1:
             raise ValueError(
@@ -59,13 +66,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
             raise ValueError(
                 f"rank is {rank}; allowed is 0 to {world - 1} in a world of {world} process(es)."
             )
-        if length < world and not pad:
+        if count is not None and count < 1:
+            raise ValueError(f"count is {count}; an epoch has at least one item, or null for all of them.")
+        if length < world and not pad and count is None:
             raise ValueError(
                 f"{length} item(s) cannot be dealt out to {world} processes without repeating some. Start fewer processes "
                 "(--nproc_per_node), or set pad."
             )
         self.length, self.seed, self.shuffle = int(length), int(seed), shuffle
         self.rank, self.world, self.pad = int(rank), int(world), pad
+        self.count = None if count is None else int(count)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -75,18 +85,33 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = int(epoch)
 
     def __len__(self) -> int:
+        if self.count is not None:
+            return self.count
         return -(-self.length // self.world) if self.pad else self.length // self.world
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        if self.count is not None:
+            joined = self.count * self.world
+            stretch = self.stretch(self.epoch * joined, joined)
+            return iter(stretch[self.rank :: self.world])
         epoch = self.epoch
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_derived_seed(self.seed, epoch))
-            order = torch.randperm(self.length, generator=generator).tolist()
-        else:
-            order = list(range(self.length))
+        order = self._order(epoch)
         dealt = len(self) * self.world
         order = (order * -(-dealt // self.length))[:dealt][self.rank :: self.world]
         return iter([(epoch, index) for index in order])
+
+    def stretch(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Return ``count`` items of the endless order from place ``start``: number of the permutation and index."""
+        first, last = start // self.length, (start + count - 1) // self.length
+        endless = [(turn, index) for turn in range(first, last + 1) for index in self._order(turn)]
+        begin = start - first * self.length
+        return endless[begin : begin + count]
+
+    def _order(self, turn: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.length))
+        generator = torch.Generator().manual_seed(_derived_seed(self.seed, turn))
+        return torch.randperm(self.length, generator=generator).tolist()
 
 
 class ViewDataset(Dataset):

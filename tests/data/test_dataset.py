@@ -123,6 +123,31 @@ def test_the_sampler_depends_on_seed_and_epoch_only():
     assert np.all(np.diff([index for _, index in EpochSampler(4, shuffle=False)]) == 1)
 
 
+@pytest.mark.parametrize("count", [1, 5, 7, 18])
+@pytest.mark.parametrize("world", [1, 3])
+def test_epochs_of_any_length_bring_every_item_equally_often_and_never_twice_alike(count, world):
+    samplers = [EpochSampler(7, seed=2, rank=rank, world=world, count=count) for rank in range(world)]
+    drawn = []
+    for epoch in range(6):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+            assert len(list(sampler)) == len(sampler) == count
+            assert list(sampler) == list(sampler)
+            drawn += list(sampler)
+    assert len(set(drawn)) == len(drawn)
+    times = np.bincount([index for _, index in drawn], minlength=7)
+    assert times.max() - times.min() <= 1
+    alone = EpochSampler(7, seed=2, count=count * world)
+    together = [list(sampler) for sampler in samplers]
+    alone.set_epoch(5)
+    assert list(alone) == [item for items in zip(*together, strict=True) for item in items]
+
+
+def test_an_epoch_of_no_items_is_refused():
+    with pytest.raises(ValueError, match="count is 0"):
+        EpochSampler(3, count=0)
+
+
 @pytest.mark.parametrize("length", [4, 10, 11])
 @pytest.mark.parametrize(("world", "batch"), [(1, 2), (2, 1), (2, 2), (3, 1)])
 def test_processes_deal_out_the_batches_of_one(length: int, world: int, batch: int) -> None:
