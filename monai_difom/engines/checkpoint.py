@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..networks.weights import fill_network
 from ..targets import TargetPipeline
 from ..utils import load_state
+from .average import WeightAverage
 from .distiller import Distiller
 from .objective import Objective
 from .phases import Phase, Plan
@@ -45,6 +46,7 @@ class Resumable(Protocol):
     optimizer: torch.optim.Optimizer
     lr_scheduler: LambdaLR
     scaler: torch.amp.GradScaler | None
+    average: WeightAverage | None
     stateful: dict[str, Stateful]
 
     @property
@@ -60,6 +62,7 @@ def _identity(trainer: Resumable) -> dict[str, Any]:
         "epoch_length": trainer.state.epoch_length,
         "plan": trainer.plan.as_dict(),
         "teachers": trainer.targets.signatures() if trainer.distils else {},
+        "ema": trainer.average.decay if trainer.average is not None else None,
     }
 
 
@@ -75,6 +78,7 @@ def training_state(trainer: Resumable) -> dict[str, Any]:
         "objective": trainer.objective.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "lr_scheduler": {"last_epoch": trainer.lr_scheduler.last_epoch},
+        "average": trainer.average.state_dict() if trainer.average is not None else {},
         "scaler": trainer.scaler.state_dict() if trainer.scaler is not None else {},
         "handlers": {name: handler.state_dict() for name, handler in trainer.stateful.items()},
     }
@@ -98,9 +102,9 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
             f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only."
         )
     for key, value in _identity(trainer).items():
-        if state[key] != value:
+        if state.get(key) != value:
             raise ValueError(
-                f"{file} belongs to another run: its {key} is {state[key]}, here it is {value}. "
+                f"{file} belongs to another run: its {key} is {state.get(key)}, here it is {value}. "
                 "Resume with the same configuration, or start anew without resume."
             )
     advice = "Use the student and terms that the run was started with."
@@ -109,6 +113,8 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
     trainer.objective.load_state_dict(state["objective"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.lr_scheduler.last_epoch = state["lr_scheduler"]["last_epoch"]
+    if trainer.average is not None:
+        trainer.average.load_state_dict(state["average"])
     # a run that had no gradient scaler (CPU, or amp off) left none: the scale is then found anew
     if trainer.scaler is not None and state["scaler"]:
         trainer.scaler.load_state_dict(state["scaler"])

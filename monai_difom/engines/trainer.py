@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..data import FeatureStore, define
 from ..targets import TargetPipeline
 from ..utils import average_in_place, copy_from_main, mean_over_ranks, own_rank, world_size
+from .average import WeightAverage
 from .checkpoint import Stateful, resume_training, training_state
 from .distiller import Distiller
 from .objective import Objective
@@ -67,6 +68,8 @@ class DistillationTrainer(SupervisedTrainer):
         max_grad_norm: clip the gradient of all that `optimizer` holds to this norm; None for no clipping.
         channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
             Volumes keep theirs.
+        ema: factor of a moving average of the student's weights, such as 0.999 (see `WeightAverage`). From the end of an epoch to
+            the start of the next, and after the run, the student holds the averages: they are validated and saved. None for none.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
@@ -92,6 +95,7 @@ class DistillationTrainer(SupervisedTrainer):
         accumulation_steps: int = 1,
         max_grad_norm: float | None = None,
         channels_last: bool = False,
+        ema: float | None = None,
         resume: str | os.PathLike | None = None,
         train_handlers: Sequence | None = None,
         **kwargs: Any,
@@ -109,6 +113,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.max_grad_norm = max_grad_norm
         images = all(p.ndim < 5 for p in distiller.parameters())
         self.memory_format = torch.channels_last if channels_last and images else None
+        self.average = WeightAverage(distiller, ema) if ema is not None else None
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
         self.phase: Phase = plan.at(0)[0]
@@ -135,9 +140,6 @@ class DistillationTrainer(SupervisedTrainer):
         # first of all handlers, so that every other one finds the phase set
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
-        if world_size() > 1:
-            # before validation and checkpoint: running statistics are each process's own until then
-            self.add_event_handler(Events.EPOCH_COMPLETED, lambda _: average_in_place(distiller.buffers()))
         for handler in train_handlers or ():
             if isinstance(handler, MLFlowHandler):
                 handler.experiment_param = handler.experiment_param or self.parameters()
@@ -162,6 +164,7 @@ class DistillationTrainer(SupervisedTrainer):
             "processes": world_size(),
             "train_images": len(getattr(loader, "dataset", ())),
             "mixed_precision": self.mixed,
+            "ema": self.average.decay if self.average is not None else None,
             "phases": ", ".join(f"{phase.name} {phase.epochs}" for phase in self.plan.phases),
             "student": type(self.distiller.student).__name__,
             "balancer": type(self.objective.balancer).__name__,
@@ -185,6 +188,8 @@ class DistillationTrainer(SupervisedTrainer):
             for teacher in self.targets.teachers.values():
                 teacher.to(memory_format=self.memory_format)
         copy_from_main(self.distiller, self.objective)
+        if self.average is not None:
+            self.average.restart()
         grids, image_size = check_first_batch(
             next(iter(self.data_loader)),
             self.distiller,
@@ -204,6 +209,7 @@ class DistillationTrainer(SupervisedTrainer):
             store.check_definition(define(self.targets, grids, image_size))
         if self.state.epoch >= self.plan.epochs:
             logger.info("The plan's %d epochs are done already; nothing to train.", self.plan.epochs)
+            self._show_average()
             return
         Workflow.run(self)
 
@@ -220,6 +226,7 @@ class DistillationTrainer(SupervisedTrainer):
         return dataset.features
 
     def _start_epoch(self) -> None:
+        self._show_average(False)
         epoch = self.state.epoch - 1
         # processes draw different numbers (dropout); the first draws those of a run of one
         mixed = [self.seed, epoch, *([own_rank()] if own_rank() else [])]
@@ -233,10 +240,19 @@ class DistillationTrainer(SupervisedTrainer):
         self.enter(self.plan.at(epoch)[0])
 
     def _end_epoch(self) -> None:
+        if world_size() > 1:
+            # before validation and checkpoint: running statistics are each process's own until then
+            average_in_place(self.distiller.buffers())
+            average_in_place(self.average.tensors() if self.average is not None else ())
+        self._show_average()
         # what looks at validation images after an epoch, in whatever phase, finds their stored targets
         store = getattr(getattr(self.data_loader, "dataset", None), "features", None)
         if store is not None:
             store.active = self.distils
+
+    def _show_average(self, average: bool = True) -> None:
+        if self.average is not None:
+            self.average.show(average)
 
     def enter(self, phase: Phase) -> None:
         """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""
@@ -345,10 +361,13 @@ class DistillationTrainer(SupervisedTrainer):
         else:
             scaler.step(self.optimizer)
             scaler.update()
+        if self.average is not None:
+            self.average.update()
 
     def checkpoint(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors and plain data; of the teachers their signatures only."""
-        return training_state(self)
+        with self.average.own_weights() if self.average is not None else nullcontext():
+            return training_state(self)
 
 
 class _Single:

@@ -23,8 +23,10 @@ class TrainingCheckpoint:
 
     The best student is that with the highest validation metric; without a validator it is the last one. A phase on features
     alone leaves the decoder as it was, so its scores say nothing: the last student counts until masks (or predictions) are
-    learned. A score that is infinite or not a number is never the best, and a warning says so. Files are written beside their
-    place and renamed, so that a kill leaves the former one whole.
+    learned. A score that is infinite or not a number is never the best, and a warning says so. Of a run with averaged weights the
+    student is the averaged one. After the last epoch its student is kept too, as
+    ``last_model.pt``: a score of it owes nothing to the choice of an epoch. Files are written beside their place and renamed, so
+    that a kill leaves the former one whole.
 
     Args:
         save_dir: folder of both files.
@@ -32,6 +34,7 @@ class TrainingCheckpoint:
         interval: epochs between two writes of ``last.pt``; the last epoch is always written.
         last_name: file name of the training state.
         best_name: file name of the best student.
+        last_model_name: file name of the student after the last epoch.
     """
 
     def __init__(
@@ -41,11 +44,12 @@ class TrainingCheckpoint:
         interval: int = 1,
         last_name: str = "last.pt",
         best_name: str = "model.pt",
+        last_model_name: str = "last_model.pt",
     ) -> None:
         self.folder = Path(save_dir)
         self.validator = validator
         self.interval = interval
-        self.last_name, self.best_name = last_name, best_name
+        self.last_name, self.best_name, self.last_model_name = last_name, best_name, last_model_name
         self.best: float | None = None
         self.best_epoch: int | None = None
 
@@ -99,5 +103,7 @@ class TrainingCheckpoint:
         if better or self.validator is None or (self.best is None and (final or not predicts)):
             self.best, self.best_epoch = score, epoch
             save_state(self.folder / self.best_name, network_state(self.trainer.distiller.student))
+        if final:
+            save_state(self.folder / self.last_model_name, network_state(self.trainer.distiller.student))
         if epoch % self.interval == 0 or final:
             save_state(self.folder / self.last_name, self.trainer.checkpoint())
