@@ -207,8 +207,6 @@ def test_the_zoo_verifies_metadata_shapes_and_export(
     verify_net_in_out("network_def", meta_file=meta, config_file=config)
     target, weights = tmp_path / "model.ts", str(trained / "models" / "model.pt")
     changes = {"network_def#encoder": "test_vit", "image_size": 32}
-    # timm's vision transformers cannot be scripted
-    changes |= {"use_trace": True, "input_shape": [1, 3, 32, 32]}
     ckpt_export(
         "network_def", filepath=str(target), ckpt_file=weights, meta_file=meta, config_file=config, **changes
     )

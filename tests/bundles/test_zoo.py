@@ -90,17 +90,13 @@ def test_the_network_takes_and_gives_what_the_metadata_say(bundle: Path) -> None
 def test_it_is_exported_by_monais_own_command(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "verify_model.ts"
     facts = read_deployment(bundle)
-    # timm's ViT cannot be scripted, and is traced at the size that it is used at
-    scripted = bundle.name != "task_specific_kd"
-    shape = [1, len(facts.mean), *(min(side, 96) if scripted else side for side in facts.size)]
-    traced = {} if scripted else {"use_trace": True, "input_shape": shape}
+    shape = [1, len(facts.mean), *(min(side, 96) for side in facts.size)]
     ckpt_export(
         "network_def",
         filepath=str(file),
         ckpt_file=str(bundle / "models" / "model.pt"),
         meta_file=str(bundle / "configs" / "metadata.json"),
         config_file=str(bundle / "configs" / "inference.yaml"),
-        **traced,
     )
     image = torch.rand(shape)
     network = network_of(bundle)

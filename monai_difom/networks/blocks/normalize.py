@@ -1,7 +1,6 @@
 """From the student's input normalisation to the one that its encoder was trained with."""
 
-from __future__ import annotations
-
+# no postponed annotations here: TorchScript evaluates those of the class
 from collections.abc import Sequence
 
 import torch

@@ -33,6 +33,9 @@ class TimmTokens(nn.Module):
         ValueError: the model is no plain vision transformer.
     """
 
+    # TorchScript leaves out the branch that a constant rules out
+    __constants__ = ("prefix", "rope_of_layer", "rotary")
+
     def __init__(
         self, name: str, pretrained: Pretrained, in_channels: int, image_size: Sequence[int]
     ) -> None:
@@ -47,14 +50,34 @@ class TimmTokens(nn.Module):
         if not hasattr(found, "model") or not hasattr(found.model, "blocks"):
             raise ValueError(refused)
         self.model = found.model
-        self.patch = tuple(self.model.patch_embed.patch_size)
+        self.patch = list(self.model.patch_embed.patch_size)
         self.depth = len(self.model.blocks)
         self.width = int(self.model.embed_dim)
-        self.model.set_input_size(fit_to_patch(image_size, self.patch))
+        self.prefix = int(self.model.num_prefix_tokens)
+        # rotary position embeddings, of which some models have one a layer
+        self.rotary = hasattr(self.model, "rope")
+        self.rope_of_layer = bool(getattr(self.model, "rope_mixed", False))
+        self.model.set_input_size(fit_to_patch(list(image_size), self.patch))
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return the map ``(B, width, *grid)`` of every layer, first layer first."""
-        return self.model.forward_intermediates(image, output_fmt="NCHW", intermediates_only=True)
+        # what timm's forward_intermediates does, which TorchScript cannot compile
+        x = self.model.patch_embed(image)
+        grid = [x.shape[1], x.shape[2]]
+        rope: torch.Tensor | None = None
+        if self.rotary:
+            x, rope = self.model._pos_embed(x)
+        else:
+            x = self.model._pos_embed(x)
+        x = self.model.norm_pre(x)
+        maps: list[torch.Tensor] = []
+        for i, block in enumerate(self.model.blocks):
+            if self.rotary:  # noqa: SIM108 - TorchScript compiles one branch of a statement only
+                x = block(x, rope[i] if self.rope_of_layer and rope is not None else rope)
+            else:
+                x = block(x)
+            maps.append(x[:, self.prefix :].transpose(1, 2).unflatten(2, grid))
+        return maps
 
 
 class MonaiTokens(nn.Module):
@@ -76,11 +99,11 @@ class MonaiTokens(nn.Module):
         project = network.patch_embedding.patch_embeddings
         if network.classification or isinstance(project, nn.Sequential):
             raise ValueError("a MONAI ViT as encoder needs classification=False and proj_type='conv'.")
-        self.patch = tuple(project.kernel_size)
+        self.patch = list(project.kernel_size)
         self.depth = len(network.blocks)
         self.width = int(project.out_channels)
         sides = [image_size] * len(self.patch) if isinstance(image_size, int) else list(image_size)
-        self.grid = tuple(side // step for side, step in zip(sides, self.patch, strict=True))
+        self.grid = [side // step for side, step in zip(sides, self.patch, strict=True)]
         if prod(self.grid) != network.patch_embedding.n_patches:
             raise ValueError(
                 f"image_size is {tuple(sides)}, which makes {prod(self.grid)} patches of {self.patch}; the MONAI ViT "
@@ -96,15 +119,15 @@ class MonaiTokens(nn.Module):
         """Return the map ``(B, width, *grid)`` of every layer, first layer first."""
         embedding = self.model.patch_embedding
         x = embedding.patch_embeddings(image)
-        grid = x.shape[2:]
-        x = embedding.dropout(x.flatten(2).transpose(1, 2) + self._position(tuple(grid)))
-        maps = []
+        grid = list(x.shape[2:])
+        x = embedding.dropout(x.flatten(2).transpose(1, 2) + self._position(grid))
+        maps: list[torch.Tensor] = []
         for block in self.model.blocks:
             x = block(x)
             maps.append(x.transpose(1, 2).unflatten(2, grid))
         return maps
 
-    def _position(self, grid: tuple[int, ...]) -> torch.Tensor:
+    def _position(self, grid: list[int]) -> torch.Tensor:
         """Return the position embedding ``(1, N, width)`` of a grid, resampled linearly from the stored one."""
         stored = self.model.patch_embedding.position_embeddings
         if grid == self.grid:
@@ -114,6 +137,7 @@ class MonaiTokens(nn.Module):
         return F.interpolate(maps, size=grid, mode=mode, align_corners=False).flatten(2).transpose(1, 2)
 
 
-def fit_to_patch(size: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+def fit_to_patch(size: list[int], patch: list[int]) -> list[int]:
     """Return the nearest size whose sides are multiples of the patch's, one patch at least."""
-    return tuple(max(1, round(int(side) / step)) * step for side, step in zip(size, patch, strict=True))
+    # int: to TorchScript a rounded number is still a float
+    return [max(1, int(round(side / patch[i]))) * patch[i] for i, side in enumerate(size)]  # noqa: RUF046

@@ -117,15 +117,21 @@ class ViTSegmenter(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits ``(B, out_channels, *spatial)`` of an image ``(B, in_channels, *spatial)``."""
-        size = x.shape[2:]
+        size = list(x.shape[2:])
         mode = "bilinear" if x.ndim == 4 else "trilinear"
         x = self.normalize(x)
         fitted = fit_to_patch(size, self.encoder.patch)
-        if fitted != tuple(size):
+        if fitted != size:
             x = F.interpolate(x, size=fitted, mode=mode, align_corners=False)
-        maps = [layer(value) for layer, value in zip(self.layers, self.encoder(x), strict=True)]
+        maps = self.encoder(x)
+        for i, layer in enumerate(self.layers):
+            maps[i] = layer(maps[i])
         maps[-1] = self.latents(maps[-1])
-        x = torch.relu(sum(lateral(maps[i]) for i, lateral in zip(self.read, self.laterals, strict=True)))
+        x = self.laterals[0](maps[self.read[0]])
+        for i, lateral in enumerate(self.laterals):
+            if i > 0:
+                x = x + lateral(maps[self.read[i]])
+        x = torch.relu(x)
         for step in self.steps:
             x = step(self.upsample(x))
         return F.interpolate(self.head(x), size=size, mode=mode, align_corners=False)

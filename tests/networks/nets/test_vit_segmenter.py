@@ -12,6 +12,7 @@ from monai.networks.nets import ViT
 from safetensors.torch import save_file
 from torch import nn
 
+from monai_difom.networks.blocks.tokens import TimmTokens
 from monai_difom.networks.nets import ViTSegmenter
 from monai_difom.networks.taps import read_taps
 from tests.testers import StudentTester
@@ -21,7 +22,6 @@ class ViTTester(StudentTester):
     image_size = (32, 48)
     wrong_size = None
     odd_size = (50, 67)
-    torchscript = "trace"
     refusals = (
         ({"spatial_dims": 3}, "allowed are 2, and 3 with a MONAI ViT"),
         ({"encoder": "resnet18"}, "resnet18 is no plain vision transformer"),
@@ -79,6 +79,24 @@ def test_hidden_states_are_taps_and_the_last_is_the_bottleneck() -> None:
     assert {f"layer{i}" for i in range(1, 7)} | {"bottleneck", "stride8", "stride4"} == set(maps)
     assert torch.equal(maps["layer6"], maps["bottleneck"])
     assert not torch.equal(maps["layer5"], maps["layer6"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_vit", "eva02_tiny_patch14_224", "vit_small_patch16_rope_mixed_224"])
+def test_hidden_states_are_those_that_timm_gives_in_torchscript_too(name: str) -> None:
+    tokens = TimmTokens(name, False, 3, (32, 32)).eval()
+    image = torch.rand(1, 3, *(side * step for side, step in zip((2, 3), tokens.patch, strict=True)))
+    theirs = tokens.model.forward_intermediates(image, intermediates_only=True)
+    torch.testing.assert_close(tokens(image), theirs, atol=0, rtol=0)
+    torch.testing.assert_close(torch.jit.script(tokens)(image), theirs, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(40, 24), (8, 56)])
+def test_the_scripted_student_takes_any_size_and_another_normalisation(size: tuple[int, int]) -> None:
+    network = ViTSegmenter(encoder="test_vit", image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3).eval()
+    image = torch.rand(1, 3, *size)
+    torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
