@@ -7,7 +7,7 @@ model it was, how to get it and what takes a local path.
 from __future__ import annotations
 
 import json
-import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +36,8 @@ _SERIES = {
 }
 # PIL's numbers of the filters that torch has antialiased too
 _FILTERS = {2: "bilinear", 3: "bicubic"}
+# an owner and a name, on every system: a path of Windows has a drive or a backslash
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 # configuration values that say where a model came from or who wrote the file, not what it computes
 _VOLATILE = {"_name_or_path", "transformers_version", "architectures", "dtype", "id2label", "label2id"}
 
@@ -224,7 +226,7 @@ def how_to_get(model: str) -> str:
 def explained(model: str, load: Callable[[], Any]) -> Any:
     """Run a loading call; on failure say which model it was and what to do."""
     local = Path(model).is_dir()
-    if not local and (model.startswith((".", "~", os.sep)) or model.count("/") != 1 or os.sep not in model):
+    if not local and not _HUB_NAME.fullmatch(model):
         known = "" if "/" in model.strip("/.~") else " A hub name has an owner: facebook/dinov2-base."
         raise FileNotFoundError(f"there is no folder {model!r} for a teacher's `model`.{known}")
     try:

@@ -136,7 +136,6 @@ def _square(input_size: int | None, trained: int | Sequence[int], multiple: int)
 
 def _resize(encoder: Any, grid: int, size: tuple[int, int]) -> None:
     """Make SAM's encoder take another square than the trained one."""
-    encoder = getattr(encoder, "vision_encoder", encoder)
     if encoder.pos_embed is not None:
         encoder.pos_embed = resample_positions(encoder.pos_embed, grid)
     encoder.patch_embed.image_size = size

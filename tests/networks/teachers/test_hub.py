@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import transformers
 
 from monai_difom.networks.teachers import ConvNextTeacher, HubSAMTeacher, MaskFormerTeacher, ViTTeacher
-from monai_difom.networks.teachers.hub import Normalisation, read_normalisation
+from monai_difom.networks.teachers.hub import Normalisation, explained, read_normalisation
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +61,20 @@ def test_a_gated_model_is_explained_by_what_the_hub_answers(monkeypatch: pytest.
         ViTTeacher("someone/none")
 
 
-@pytest.mark.parametrize("path", ["./weights/none", "/nowhere/at/all", "weights/a/b", "dinov2-base"])
+@pytest.mark.parametrize(
+    "path", ["./weights/none", "/nowhere/at/all", "weights/a/b", "dinov2-base", r"C:\models\dino", "C:/dino"]
+)
 def test_what_is_no_hub_name_is_a_missing_folder(path: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"there is no folder '{path}' for a teacher's `model`"):
+    with pytest.raises(
+        FileNotFoundError, match=re.escape(f"there is no folder {path!r} for a teacher's `model`")
+    ):
         ViTTeacher(path)
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_a_hub_name_is_one_on_every_system(separator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sep", separator)
+    assert explained("facebook/dinov2-base", lambda: "loaded") == "loaded"
 
 
 def test_a_processor_that_does_not_normalise_leaves_the_image_as_it_is(tmp_path: Path) -> None:
