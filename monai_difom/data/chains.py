@@ -18,13 +18,15 @@ from ..transforms import (
     ResizeImaged,
     SplitTeacherd,
 )
-from .checks import BinaryMaskd, CheckPaird
+from .checks import BinaryMaskd, CheckPaird, ClassChannelsd
 from .structures import LoadStructuresd
 
 PAIR: tuple[Hashable, ...] = ("image", "label")
 
 
-def _picture_pair(mask_threshold: float | None, structures: Sequence[str] | None = None) -> list:
+def _picture_pair(
+    mask_threshold: float | None, structures: Sequence[str] | None = None, classes: int | None = None
+) -> list:
     """Load an RGB picture and its binary mask, or the masks of its structures, upright, and refuse what does not fit."""
     if structures is not None:
         return [
@@ -40,7 +42,7 @@ def _picture_pair(mask_threshold: float | None, structures: Sequence[str] | None
         # MONAI reads pictures on their side; pretrained teachers want them upright
         Transposed(PAIR, indices=[0, 2, 1]),
         CheckPaird(),
-        BinaryMaskd("label", mask_threshold),
+        ClassChannelsd("label", classes) if classes else BinaryMaskd("label", mask_threshold),
     ]
 
 
@@ -48,6 +50,7 @@ def loading_chain(
     image_size: int | Sequence[int],
     mask_threshold: float | None = None,
     structures: Sequence[str] | None = None,
+    classes: int | None = None,
 ) -> Compose:
     """Return the deterministic chain of training: picture and mask at the student's size, 8-bit, ready to cache.
 
@@ -55,9 +58,12 @@ def loading_chain(
         image_size: side or ``(height, width)``.
         mask_threshold: grey value from which a mask pixel is foreground; None refuses grey masks.
         structures: names of many structures, one mask channel each; see `LoadStructuresd`.
+        classes: number of classes of masks whose values are class numbers, one mask channel each; see `ClassChannelsd`.
     """
     resize = ResizeImaged(PAIR, image_size, mode=["bilinear", "nearest-exact"])
-    return Compose([*_picture_pair(mask_threshold, structures), resize, EnsureTyped(PAIR, track_meta=False)])
+    return Compose(
+        [*_picture_pair(mask_threshold, structures, classes), resize, EnsureTyped(PAIR, track_meta=False)]
+    )
 
 
 def training_augmentation(

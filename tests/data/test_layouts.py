@@ -10,13 +10,11 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from monai.transforms import Compose
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from monai_difom.data import (
-    ClassChannelsd,
     ViewDataset,
     class_names,
     evaluation_chain,
@@ -96,13 +94,11 @@ def test_kidneyus_regions_are_three_classes(tmp_path: Path, polygons: bool) -> N
     layouts.make_kidneyus(tmp_path / "kidneyUS", polygons)
     train, _, _ = lists(tmp_path / "kidneyUS", "kidneyus", target_mask="regions")
     assert class_names(tmp_path / "prepared_kidneyus") == ["central_echo_complex", "medulla", "cortex"]
-    chain = loading_chain(64).transforms
-    classes = Compose([*chain[:5], ClassChannelsd("label", 3), *chain[6:]])
-    label = classes(train[0])["label"]
+    label = loading_chain(64, classes=3)(train[0])["label"]
     assert label.shape == (3, 64, 64)
     assert (label.flatten(1).sum(1) > 0).all()
     assert int(label.sum(0).max()) == 1
-    two = Compose([*chain[:5], ClassChannelsd("label", 2)])
+    two = loading_chain(64, classes=2)
     with pytest.raises(RuntimeError, match=r"anon\.png: the mask holds class 3, but 2 classes are expected"):
         ViewDataset(train[:1], two, progress=False)
 
