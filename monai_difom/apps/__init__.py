@@ -1,6 +1,7 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from ..engines.feature_builder import FeatureBuilder
+from .autolabel.adapt import Adaptation
 from .bundle.command_line import check_images, check_overrides
 from .bundle.current_config import running_settings
 from .bundle.pretrain import pretrain_encoder
@@ -33,6 +34,7 @@ from .scoring.folders import FolderScores, evaluate_folders
 from .scoring.score_files import score_table, write_scores
 
 __all__ = [
+    "Adaptation",
     "FeatureBuilder",
     "FolderScores",
     "check_bundle",
