@@ -2,6 +2,7 @@
 
 from ..engines.feature_builder import FeatureBuilder
 from .autolabel.adapt import Adaptation
+from .autolabel.adapted import adapted_weights
 from .bundle.command_line import check_images, check_overrides
 from .bundle.current_config import running_settings
 from .bundle.pretrain import pretrain_encoder
@@ -37,6 +38,7 @@ __all__ = [
     "Adaptation",
     "FeatureBuilder",
     "FolderScores",
+    "adapted_weights",
     "check_bundle",
     "check_images",
     "check_overrides",

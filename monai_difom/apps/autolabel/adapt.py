@@ -41,12 +41,12 @@ from ..deployed.facts import Deployment
 from ..runs.record import finish_record, start_record
 from ..runs.summary import summarize
 from ..scoring.evaluate import evaluate_sets
-from .adapted import TEACHER, AdaptedTeacher, Member, plain_definition, read_adapted
+from .adapted import ADAPTERS, MODEL, TEACHER, AdaptedTeacher, Member, plain_definition, read_adapted
 from .page import adaptation_page
 
 logger = logging.getLogger(__name__)
 Items = Sequence[Mapping[str, Any]]
-_MODEL, _ADAPTERS, _FACTS = "models/model.pt", "adapters.safetensors", "member.json"
+_FACTS = "member.json"
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Adaptation:
             self._train(seed, folder, rest, held_out)
             all_ranks_here()
             end_stage(folder)
-        weights = _MODEL if self.lora is None else _ADAPTERS
+        weights = MODEL if self.lora is None else ADAPTERS
         facts = _facts_of(folder)
         return Member(
             name,
@@ -223,7 +223,7 @@ class Adaptation:
         all_ranks_here()
         if not is_main_rank():
             return
-        keep_best(network, folder / _MODEL, folder / _ADAPTERS)
+        keep_best(network, folder / MODEL, folder / ADAPTERS)
         scores = self._evaluate(network, folder)
         summary = summarize(trainer, scores, folder)
         finish_record(trainer, folder)

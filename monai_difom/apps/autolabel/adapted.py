@@ -20,6 +20,7 @@ from ..deployed.facts import Deployment
 from ..deployed.network import build_network
 
 TEACHER, FORMAT = "teacher.json", 1
+MODEL, ADAPTERS = "models/model.pt", "adapters.safetensors"
 _FIRST_WEIGHTS = ("pretrained", "weights")
 
 
@@ -162,6 +163,20 @@ def read_adapted(folder: str | os.PathLike) -> AdaptedTeacher:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is no adapted teacher: {error}. Run the id `adapt` again.") from error
+
+
+def adapted_weights(folder: str | os.PathLike, adapters: bool = False) -> str:
+    """Return the file of the member with the best validation score.
+
+    Args:
+        folder: folder of the adaptation. Where it is not finished, the file is named that one member alone will leave.
+        adapters: whether adapters are trained.
+    """
+    if not (Path(folder) / TEACHER).is_file():
+        return str(Path(folder) / (ADAPTERS if adapters else MODEL))
+    teacher = read_adapted(folder)
+    best = max(teacher.members, key=lambda member: member.best.get("best") or 0.0)
+    return str(teacher.weights_file(best))
 
 
 def plain_definition(definition: Mapping[str, Any], keep_weights: bool) -> dict[str, Any]:
