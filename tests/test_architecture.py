@@ -16,6 +16,7 @@ ROWS = [
     ("networks/teachers", "networks/nets"),
     (
         "networks/blocks",
+        "networks/definition.py",
         "networks/encoders.py",
         "networks/lora.py",
         "networks/student.py",

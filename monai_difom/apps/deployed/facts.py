@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from ...transforms import IMAGENET_MEAN, IMAGENET_STD
+from ...utils.configurations import resolved
+from ...utils.documents import read_json
 
 INFERENCE, METADATA, DEPLOYMENT = "configs/inference.yaml", "configs/metadata.json", "deployment"
 ACTIVATIONS = ("sigmoid", "softmax")
+LARGEST_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Deployment:
         structures: names of the foreground channels, in order.
 
     Raises:
-        ValueError: an unknown activation, or mean, deviation and size that fit no image.
+        ValueError: an unknown activation, a threshold that is no probability, or mean, deviation and size that fit no image.
     """
 
     size: tuple[int, int]
@@ -45,11 +48,27 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}.")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"size is {self.size}; allowed is height and width of an image.")
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
+        if len(self.size) != 2 or min(self.size) < 1 or max(self.size) > LARGEST_SIDE:
+            raise ValueError(
+                f"size is {self.size}; allowed is height and width of an image, from 1 to {LARGEST_SIDE} pixels."
+            )
+        finite = all(math.isfinite(number) for number in (*self.mean, *self.std))
+        if (
+            len(self.mean) != len(self.std)
+            or len(self.mean) not in (1, 3)
+            or not finite
+            or min(self.std) <= 0
+        ):
             raise ValueError(
                 f"mean is {self.mean}, std {self.std}; give one each a channel, for 1 or 3 channels, std above 0."
+            )
+        if not 0 <= self.threshold <= 1:  # false for nan too
+            raise ValueError(
+                f"threshold is {self.threshold}; allowed is a probability from 0 to 1, such as 0.5."
+            )
+        if not self.structures or not all(name and name.isprintable() for name in self.structures):
+            raise ValueError(
+                f"structures are {self.structures!r}; allowed are names that can be printed, one a channel."
             )
 
     @classmethod
@@ -64,7 +83,7 @@ class Deployment:
                 threshold=float(found["threshold"]),
                 structures=tuple(str(name) for name in found["structures"]),
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(
                 f"the deployment facts are damaged ({type(error).__name__}: {error})."
             ) from error
@@ -117,7 +136,18 @@ def read_deployment(bundle: str | os.PathLike) -> Deployment:
     for name in (METADATA, INFERENCE):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no bundle: it lacks {name}.")
-    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    try:
+        return _facts_of(folder)
+    # a file from elsewhere may hold anything anywhere
+    except (AttributeError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise ValueError(
+            f"{folder}: {METADATA} or {INFERENCE} is damaged, or of no segmentation network "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+
+def _facts_of(folder: Path) -> Deployment:
+    metadata = read_json(folder / METADATA)
     if DEPLOYMENT in metadata:
         return Deployment.from_dict(metadata[DEPLOYMENT])
     before, after = (_transforms(folder / INFERENCE, name) for name in ("preprocessing", "postprocessing"))
@@ -139,20 +169,8 @@ def read_deployment(bundle: str | os.PathLike) -> Deployment:
     )
 
 
-def resolved(config: str | os.PathLike, name: str) -> Any:
-    """Return one id of a configuration as plain data, references filled in; an expression stays text and is not run."""
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    if name not in parser:
-        return None
-    return plain_data(parser.get_parsed_content(name, instantiate=False, eval_expr=False))
-
-
 def plain_data(value: Any) -> Any:
     """Return configuration as JSON can hold it; what is no number, text, list or mapping is its own text."""
-    value = value.get_config() if hasattr(value, "get_config") else value
     if isinstance(value, Mapping):
         return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

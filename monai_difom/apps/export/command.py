@@ -34,7 +34,7 @@ def run_export(
     try:
         if encoder_only:
             return _print_encoder(run, output, module)
-        from ..deployed.network import trusting
+        from ...networks.definition import trusting
         from .deployable import export_bundle
 
         names = [name.strip() for name in (formats or "").split(",") if name.strip()]

@@ -15,7 +15,8 @@ from ... import __version__
 from ...networks.blocks import encoder_tensors
 from ...networks.blocks.backbone import ENCODER
 from ...utils import atomic_path, file_digest
-from ..deployed.facts import resolved
+from ...utils.configurations import resolved
+from ...utils.documents import read_json
 
 MODEL = "model.pt"
 
@@ -112,4 +113,4 @@ def describe_run(run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}

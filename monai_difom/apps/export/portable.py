@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from ...transforms import IMAGENET_MEAN, IMAGENET_STD
-from ..deployed.facts import plain_data
+from ...utils.documents import parse_yaml
+from ..deployed.facts import INFERENCE, plain_data
 from ..deployed.network import NETWORK
 from .trained_bundle import with_settings
 
@@ -30,7 +29,7 @@ def portable_text(text: str, definition: Mapping[str, Any]) -> tuple[str, list[s
     Returns:
         The new text, and what in it is still of this package: empty where it runs without.
     """
-    config = yaml.safe_load(text)
+    config = parse_yaml(text, INFERENCE)
     size = config.get("image_size")
     settings: dict[str, Any] = {NETWORK: dict(definition)}
     if isinstance(config.get("preprocessing"), Mapping):

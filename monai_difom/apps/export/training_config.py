@@ -11,7 +11,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
-from ..deployed.facts import resolved
+from ...utils.configurations import resolved
 from ..runs.record import CONFIG
 
 TRAIN = "configs/train.yaml"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...utils.configurations import read_configuration, resolved
+from ..definition import build_network
 from ..encoders import load_encoder
 from ..taps import Tap, probe_taps, read_taps
 from ..weights import fill_network, read_weights
@@ -206,8 +208,9 @@ def bundle_teacher(
 ) -> NetworkTeacher:
     """Return the network of a MONAI Bundle as a teacher.
 
-    A bundle's configuration is code: its ``$`` expressions and ``_target_`` classes run when it is parsed.
-    Give only bundles that you trust. The weight file is read without running code.
+    Nothing of a bundle's configuration is run: its network is one of known packages, see `monai_difom.networks.definition`,
+    and its weight file is read without running code. A network that the configuration makes by an expression is refused;
+    write it in your own configuration as a `NetworkTeacher`.
 
     Args:
         bundle_dir: folder with ``configs/`` and ``models/``.
@@ -221,26 +224,23 @@ def bundle_teacher(
         **arguments: further arguments of `NetworkTeacher`.
 
     Raises:
-        ValueError: no configuration, no such network in it, or weights that do not fit.
+        ValueError: no configuration, no such network in it or one that is refused, or weights that do not fit.
         FileNotFoundError: there is no such weight file.
     """
-    from monai.bundle import ConfigParser
-
     folder = Path(bundle_dir)
     file = _bundle_config(folder, config)
-    parser = ConfigParser()
-    parser.read_config(str(file))
-    if network_key not in parser.config:
+    known = read_configuration(file)
+    if network_key not in known:
         raise ValueError(
-            f"{file} has no {network_key!r}; it has {', '.join(sorted(parser.config))}. Give its name as "
-            "network_key."
+            f"{file} has no {network_key!r}; it has {', '.join(sorted(known))}. Give its name as network_key."
         )
-    parser["bundle_root"] = str(folder)
-    network = parser.get_parsed_content(network_key)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{network_key!r} of {file} is a {type(network).__name__}, not a torch module.")
-    arguments.setdefault("source", str(folder))
+    definition = resolved(file, network_key)
+    if not isinstance(definition, Mapping):
+        raise ValueError(f"{network_key!r} of {file} is a {type(definition).__name__}, not a torch module.")
     path = Path(weights) if weights is not None else folder / "models" / "model.pt"
+    size = path.stat().st_size if path.is_file() else 0
+    network = build_network(definition, f"{file}: {network_key}", size)
+    arguments.setdefault("source", str(folder))
     return NetworkTeacher(network, taps, mean=mean, std=std, weights=path, **arguments)
 
 
