@@ -23,13 +23,6 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
-def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="name of the bundle, such as polyp_difom")
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="where to copy it to (here)"
-    )
-
-
 def _teachers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of weight files to look through ($DIFOM_WEIGHTS)"
@@ -136,6 +129,11 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (the file's, or torch)"
     )
+    parser.add_argument(
+        "--trust-torchscript",
+        action="store_true",
+        help="run TorchScript that this machine did not export: it is a program, and may do what it likes",
+    )
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
@@ -239,11 +237,6 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.runs.compare:run_compare",
     ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
-    "init": (
-        "copy a bundle and all overlays, to change them and to use MONAI's own command",
-        _init,
-        "monai_difom.apps.bundle.shipped:run_init",
-    ),
     "teachers": (
         "list the teachers, their licences and where their weights are",
         _teachers,

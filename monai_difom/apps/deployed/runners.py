@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,8 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...utils.documents import parse_json
 from .facts import DEPLOYMENT, METADATA, Deployment, read_deployment
+from .model_files import check_onnx, check_openvino, check_torchscript
 from .network import WEIGHTS, load_network
+from .optional import require
 
 ENGINES = ("torch", "onnx", "openvino")
 # what a bundle holds for each engine, best first
@@ -28,14 +28,6 @@ _IN_BUNDLE = {
     "openvino": ("models/model_fp16.xml", "models/model_int8.xml"),
 }
 _BY_SUFFIX = {".pt": "torch", ".safetensors": "torch", ".ts": "torch", ".onnx": "onnx", ".xml": "openvino"}
-_REASON = {
-    "onnx": "ONNX files",
-    "openvino": "OpenVINO files",
-    "openvino-int8": "8-bit OpenVINO files",
-    "cv2": "Videos",
-    "gradio": "Pages in the browser",
-}
-_EXTRA = {"cv2": "video", "gradio": "serve"}
 
 
 @dataclass(frozen=True)
@@ -59,34 +51,16 @@ class Runner:
         return self.facts.probabilities(self.logits(self.facts.prepare(picture)), picture.shape[:2])
 
 
-def require(module: str, what: str | None = None) -> ModuleType:
-    """Import an optional package.
-
-    Args:
-        module: name of the package.
-        what: what it is needed for, for the message; the module's own name by default.
-
-    Raises:
-        ValueError: the package is absent; says what to install.
-    """
-    # without it, nncf tells its maker that it was used
-    os.environ.setdefault("NNCF_CI", "1")
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = what or module
-        raise ValueError(
-            f"{_REASON.get(name, 'ONNX files')} need the package {module}, which is not installed ({error}). "
-            f'Install the extra: pip install "monai-difom[{_EXTRA.get(name, "deploy")}]".'
-        ) from error
-
-
-def open_runner(model: str | os.PathLike, engine: str | None = None) -> Runner:
+def open_runner(
+    model: str | os.PathLike, engine: str | None = None, trust_torchscript: bool = False
+) -> Runner:
     """Open a bundle, a finished run, or one file.
 
     Args:
         model: folder of a bundle; folder of a run (its ``bundle``); or ``.pt`` in a bundle, ``.ts``, ``.onnx``, ``.xml``.
         engine: one of `ENGINES`; None takes that of the file, or torch.
+        trust_torchscript: run TorchScript that this machine did not export. It is a program: give it only where it is known
+            where the file is from.
 
     Raises:
         FileNotFoundError: there is nothing at ``model``, or the bundle has no file for the engine.
@@ -111,8 +85,30 @@ def open_runner(model: str | os.PathLike, engine: str | None = None) -> Runner:
         )
     if file.suffix in (".pt", ".safetensors"):
         return _open_weights(file)
+    if own == "torch":
+        check_torchscript(file, trust_torchscript)
     logits, facts = {"torch": _open_torchscript, "onnx": _open_onnx, "openvino": _open_openvino}[own](file)
-    return Runner(file, own, _facts(facts, file), logits)
+    runner = Runner(file, own, _facts(facts, file), logits)
+    _check_output(runner)
+    return runner
+
+
+def _check_output(runner: Runner) -> None:
+    """Refuse a file whose network does not take the input, or give the output, that its facts say."""
+    facts = runner.facts
+    number = len(facts.structures) + (facts.activation == "softmax")
+    try:
+        found = np.shape(runner.logits(np.zeros((1, len(facts.mean), *facts.size), np.float32)))
+    except Exception as error:  # every runtime has errors of its own
+        raise ValueError(
+            f"{runner.file} does not run on an image of {facts.size} pixels and {len(facts.mean)} channels, as it says: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
+    if len(found) != 4 or found[1] != number:
+        raise ValueError(
+            f"{runner.file} gives an output of the shape {found}; needed are logits of {number} channels, for "
+            f"{', '.join(facts.structures)}."
+        )
 
 
 def find_bundle(folder: Path) -> Path:
@@ -173,10 +169,7 @@ def named_channels(runner: Runner) -> Deployment:
 def _facts(text: str | None, file: Path) -> Deployment:
     """The facts inside a file, or those of the bundle that it is in."""
     if text:
-        try:
-            return Deployment.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}: its deployment facts are damaged ({error}).") from error
+        return Deployment.from_dict(parse_json(text, f"{file}: its deployment facts"))
     if (file.parent.parent / METADATA).is_file():
         return read_deployment(file.parent.parent)
     raise ValueError(
@@ -185,11 +178,6 @@ def _facts(text: str | None, file: Path) -> Deployment:
 
 
 def _open_torchscript(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
-    names = zipfile.ZipFile(file).namelist() if zipfile.is_zipfile(file) else []
-    if not any("/code/" in name for name in names):
-        raise ValueError(
-            f"{file} is no TorchScript file; a pickled network is refused, since it could run code."
-        )
     extra = {f"{DEPLOYMENT}.json": ""}
     try:
         with warnings.catch_warnings():
@@ -205,6 +193,7 @@ def _open_torchscript(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], s
 
 def _open_onnx(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
     runtime = require("onnxruntime", "onnx")
+    check_onnx(file)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -212,6 +201,8 @@ def _open_onnx(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | No
     # the runtime has exceptions of its own, one a failure
     except Exception as error:
         raise ValueError(f"{file} is not readable ONNX: {str(error).splitlines()[0]}") from error
+    if not session.get_inputs() or not session.get_outputs():
+        raise ValueError(f"{file} has no input or no output; it is no network that segments images.")
     name = session.get_inputs()[0].name
     props = session.get_modelmeta().custom_metadata_map
     return lambda image: session.run(None, {name: image})[0], props.get(DEPLOYMENT)
@@ -219,10 +210,7 @@ def _open_onnx(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | No
 
 def _open_openvino(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
     core = openvino_core()
-    if not file.with_suffix(".bin").is_file():
-        raise ValueError(
-            f"{file} has no {file.with_suffix('.bin').name} beside it; an OpenVINO model is both files."
-        )
+    check_openvino(file)
     # on some processors the default is bfloat16, which is another network
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,13 @@ import torch
 from ... import __version__
 from ...data import test_sets
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
-from ..deployed.facts import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment, resolved
+from ...utils.configurations import resolved
+from ...utils.documents import read_json
+from ..deployed.facts import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, is_plain_monai, load_network, network_definition
-from ..deployed.runners import Runner, find_bundle, named_channels, network_runner, open_runner, require
+from ..deployed.optional import require
+from ..deployed.runners import Runner, find_bundle, named_channels, network_runner, open_runner
+from ..deployed.signature import key_file, sign
 from ..predict.sources import find_sources, frames, read_picture
 from ..runs.examples import load_examples
 from ..runs.run import read_run
@@ -34,6 +38,7 @@ from .training_config import TRAIN, training_config
 
 FORMATS = ("bundle", *writers.FILES)
 PARITY = "parity.json"
+logger = logging.getLogger(__name__)
 _TAKEN_OVER = ("LICENSE", "configs/logging.conf", "configs/evaluate.yaml")
 
 
@@ -112,7 +117,7 @@ def _compared(
         # the bundle's own configuration builds the network that is compared
         name: network_runner(load_network(draft), draft / file, facts)
         if name == "bundle"
-        else open_runner(draft / file)
+        else open_runner(draft / file, trust_torchscript=True)  # written a moment ago
         for name, file in made.items()
     }
     measured = measure_parity(reference, runners, shown)
@@ -173,6 +178,12 @@ def _write_models(
     made = {name: f"models/{writers.FILES[name]}" for name in wanted if name in writers.FILES}
     if "torchscript" in made:
         writers.write_torchscript(graph, facts, draft / made["torchscript"])
+        if not sign(draft / made["torchscript"]):
+            logger.warning(
+                "%s cannot be signed, since there is no key at %s and none can be made: it runs with --trust-torchscript.",
+                made["torchscript"],
+                key_file(),
+            )
     if made.keys() - {"torchscript"}:
         onnx_file = folder / writers.FILES["onnx"]
         writers.write_onnx(graph, facts, onnx_file)
@@ -260,7 +271,7 @@ def _metadata(
     source: Path, facts: Deployment, formats: dict[str, Any], needs: Sequence[str]
 ) -> dict[str, Any]:
     """Return the metadata with the facts, the formats and the versions that they were made and tested with."""
-    metadata = json.loads((source / METADATA).read_text(encoding="utf-8"))
+    metadata = read_json(source / METADATA)
     packages = {"pytorch-ignite": None, "pillow": None, "fire": None}
     if needs:
         packages.update(

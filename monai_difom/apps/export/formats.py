@@ -17,7 +17,8 @@ from torch import nn
 
 from ...networks.student import reparameterize
 from ..deployed.facts import DEPLOYMENT, Deployment
-from ..deployed.runners import openvino_core, require
+from ..deployed.optional import require
+from ..deployed.runners import openvino_core
 
 # format -> its file below models/
 FILES = {

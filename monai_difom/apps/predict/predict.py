@@ -19,7 +19,8 @@ from scipy.ndimage import label
 from tqdm import tqdm
 
 from ...utils import atomic_path
-from ..deployed.runners import Runner, open_runner, require
+from ..deployed.optional import require
+from ..deployed.runners import Runner, open_runner
 from .contours import draw_contours
 from .sources import (
     PIXEL_LIMIT,
@@ -58,6 +59,7 @@ def predict(
     skip_bad: bool = False,
     pixel_limit: int = PIXEL_LIMIT,
     progress: bool = False,
+    trust_torchscript: bool = False,
 ) -> dict[str, Any]:
     """Write a mask of every picture, and a table of areas.
 
@@ -76,6 +78,7 @@ def predict(
         skip_bad: report what cannot be read and go on.
         pixel_limit: highest height times width of a picture.
         progress: show a bar.
+        trust_torchscript: of `open_runner`.
 
     Returns:
         ``frames`` (pictures that were segmented), ``skipped`` (problems), ``seconds`` and ``network_seconds``.
@@ -89,7 +92,7 @@ def predict(
     target = Path(output)
     if target.resolve() == Path(given).resolve():
         raise ValueError(f"output is {target}, which is the input. Give another folder.")
-    runner = open_runner(model, engine)
+    runner = open_runner(model, engine, trust_torchscript)
     if threshold is not None:
         runner = replace(runner, facts=replace(runner.facts, threshold=threshold))
     sources = find_sources(given, leave_out=target)

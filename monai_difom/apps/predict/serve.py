@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..deployed.facts import METADATA
-from ..deployed.runners import Runner, open_runner, require
+from ..deployed.optional import require
+from ..deployed.runners import Runner, open_runner
 from .contours import COLORS, draw_contours
 from .sources import BadPictureError, read_picture
 
@@ -133,6 +134,7 @@ def serve(
     port: int = 7860,
     upload_limit: float = 20,
     wait: bool = True,
+    trust_torchscript: bool = False,
 ) -> Any:
     """Open the page of a model.
 
@@ -146,6 +148,7 @@ def serve(
         port: port; 0 takes a free one.
         upload_limit: largest file, in megabytes.
         wait: serve until the process is interrupted.
+        trust_torchscript: of `open_runner`.
 
     Returns:
         The page, served; ``page.local_url`` is its address and ``page.close()`` ends it.
@@ -154,7 +157,7 @@ def serve(
         ValueError: gradio is absent, or the model is refused.
         OSError: the port is taken.
     """
-    runner = open_runner(model, engine)
+    runner = open_runner(model, engine, trust_torchscript)
     runner.logits(
         np.zeros((1, len(runner.facts.mean), *runner.facts.size), np.float32)
     )  # the first time takes longer

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...transforms.image import to_gray, to_rgb
-from ..deployed.runners import require
+from ..deployed.optional import require
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
