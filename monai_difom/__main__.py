@@ -23,6 +23,13 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", help="name of the bundle, such as polyp_difom")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="where to copy it to (here)"
+    )
+
+
 def _teachers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of weight files to look through ($DIFOM_WEIGHTS)"
@@ -237,6 +244,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.runs.compare:run_compare",
     ),
     "demo": ("distil a student on synthetic images, show the gain", _demo, "monai_difom.apps.demo:run_demo"),
+    "init": (
+        "copy a bundle and all overlays, to change them and to use MONAI's own command",
+        _init,
+        "monai_difom.apps.bundle.shipped:run_init",
+    ),
     "teachers": (
         "list the teachers, their licences and where their weights are",
         _teachers,

@@ -1,6 +1,8 @@
 """What a person asks for in one command: evaluate a student, summarise, compare and report runs, try the demo."""
 
 from ..engines.feature_builder import FeatureBuilder
+from .autolabel.adapt import Adaptation
+from .autolabel.adapted import adapted_weights
 from .bundle.command_line import check_images, check_overrides
 from .bundle.current_config import running_settings
 from .bundle.pretrain import pretrain_encoder
@@ -33,8 +35,10 @@ from .scoring.folders import FolderScores, evaluate_folders
 from .scoring.score_files import score_table, write_scores
 
 __all__ = [
+    "Adaptation",
     "FeatureBuilder",
     "FolderScores",
+    "adapted_weights",
     "check_bundle",
     "check_images",
     "check_overrides",

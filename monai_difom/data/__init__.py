@@ -1,6 +1,12 @@
 """Data lists, checks, the data set that training reads, and synthetic images to try everything on."""
 
-from .chains import evaluation_chain, loading_chain, plain_augmentation, training_augmentation
+from .chains import (
+    chain_at_size,
+    evaluation_chain,
+    loading_chain,
+    plain_augmentation,
+    training_augmentation,
+)
 from .checks import BinaryMaskd, CheckPaird, ClassChannelsd, binarise, check_pairs
 from .datalists import (
     clinicdb_sequence,
@@ -23,7 +29,7 @@ from .feature_store import (
     image_keys,
     open_store,
 )
-from .groups import regroup
+from .groups import regroup, split_folds
 from .items import is_volume
 from .layouts import class_names, prepare_layout
 from .nifti import volume_sets, volume_slices, voxel_size
@@ -61,6 +67,7 @@ __all__ = [
     "ViewDataset",
     "binarise",
     "build_shards",
+    "chain_at_size",
     "check_pairs",
     "check_structures",
     "check_transfer",
@@ -82,6 +89,7 @@ __all__ = [
     "prepare_layout",
     "read_structures",
     "regroup",
+    "split_folds",
     "split_validation",
     "strong_augmentation",
     "structure_names",

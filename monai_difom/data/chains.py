@@ -116,6 +116,27 @@ def plain_augmentation(mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[floa
     return Compose([SplitTeacherd(), NormalizeImaged("image", mean=mean, std=std)])
 
 
+def chain_at_size(chain: Compose, image_size: int | Sequence[int]) -> Compose:
+    """Return a chain that gives images of another size: for a teacher that does not see the student's.
+
+    Args:
+        chain: a chain with one `ResizeImaged`, as `loading_chain` and `evaluation_chain` return it; it is left as it is.
+        image_size: side or ``(height, width)``.
+
+    Raises:
+        ValueError: the chain does not resize images, or does it twice.
+    """
+    steps = list(chain.transforms)
+    found = [number for number, step in enumerate(steps) if isinstance(step, ResizeImaged)]
+    if len(found) != 1:
+        raise ValueError(
+            f"the chain has {len(found)} ResizeImaged; for images of another size it needs one, as in loading_chain."
+        )
+    resize = steps[found[0]]
+    steps[found[0]] = ResizeImaged(resize.keys, image_size, resize.mode, resize.allow_missing_keys)
+    return Compose(steps)
+
+
 def evaluation_chain(
     image_size: int | Sequence[int],
     mask_threshold: float | None = None,

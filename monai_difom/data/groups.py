@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import random
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,37 @@ def regroup(items: Sequence[Mapping[str, Any]], group: str, dataset_dir: str | P
     if lacking:
         raise ValueError(f"{where} of {len(lacking)} image(s): {', '.join(lacking[:5])}.")
     return [{**item, "group": name} for item, name in zip(items, found, strict=True)]
+
+
+def split_folds(items: Sequence[Mapping[str, Any]], count: int, seed: int = 0) -> list[list[dict[str, Any]]]:
+    """Deal items out to folds of about equal size, so that no group is in two of them.
+
+    Args:
+        items: items with ``image`` and ``group``.
+        count: number of folds, from 1.
+        seed: the same items and seed give the same folds, whatever the order of the items.
+
+    Returns:
+        The folds, each sorted by image path; together all the items.
+
+    Raises:
+        ValueError: fewer groups than folds.
+    """
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        groups[str(item["group"])].append(dict(item))
+    if not 1 <= count <= len(groups):
+        raise ValueError(
+            f"{len(items)} labelled image(s) of {len(groups)} group(s) (patients, video sequences, or single images) cannot be "
+            f"divided into {count} folds: a group stays whole, and every fold needs one. Allowed are 1 to {len(groups)} folds."
+        )
+    names = sorted(groups)
+    random.Random(seed).shuffle(names)
+    folds: list[list[dict[str, Any]]] = [[] for _ in range(count)]
+    # large groups first: what is small evens the sizes out in the end
+    for name in sorted(names, key=lambda name: -len(groups[name])):
+        min(folds, key=len).extend(groups[name])
+    return [sorted(fold, key=lambda item: str(item["image"])) for fold in folds]
 
 
 def _below(image: str, root: Path) -> str:

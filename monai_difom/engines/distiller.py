@@ -71,7 +71,7 @@ class Distiller(nn.Module):
         if any(term.tap == "output" for term in targets.terms.values()) and "output" not in known:
             image = torch.zeros(1, in_channels, *[probe_size] * spatial_dims)
             known.update(probe_taps(student, {"output": ""}, image))
-        if not known:
+        if not known and targets.terms:
             raise ValueError(
                 f"{type(student).__name__} names no taps. Pass taps={{name: module path}} to the distiller to say "
                 "where to read it."

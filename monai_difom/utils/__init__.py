@@ -15,6 +15,7 @@ from .files import (
 )
 from .names import few, look_up, unknown_name
 from .ranks import (
+    all_ranks_here,
     average_in_place,
     copy_from_main,
     is_main_rank,
@@ -32,6 +33,7 @@ from .ranks import (
 from .resample import resample
 
 __all__ = [
+    "all_ranks_here",
     "atomic_path",
     "average_in_place",
     "band_energy",

@@ -71,6 +71,12 @@ def stop_ranks() -> None:
         distributed.destroy_process_group()
 
 
+def all_ranks_here() -> None:
+    """Wait until every process of the run has come this far."""
+    if _together():
+        distributed.barrier()
+
+
 def main_rank_only(function: Function) -> Function:
     """Make a function that writes files do nothing, and return None, in every process but the first.
 

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.scripts import run
 
 from ...utils import unknown_name
+from .shipped import config_file
 
 
 def check_overrides(arguments: Sequence[str] | None = None) -> None:
@@ -107,7 +108,6 @@ def option_values(words: Sequence[str]) -> dict[str, str]:
 
 
 def config_files(value: str) -> list[str]:
-    """The configuration files of a ``--config_file`` value: one path, or a list as a string."""
-    if value.startswith("["):
-        return [str(file) for file in ast.literal_eval(value)]
-    return [value] if value else []
+    """The configuration files of a ``--config_file`` value: one path or name, or a list as a string; see `config_file`."""
+    names = ast.literal_eval(value) if value.startswith("[") else [value] if value else []
+    return [str(config_file(str(name))) for name in names]

@@ -57,8 +57,24 @@ def run_stage(folder: str | os.PathLike, steps: str, seed: int, settings: Sequen
         ValueError: the folder holds the stage with other settings; names them.
     """
     parser = _parser("run_stage")
+    if begin_stage(folder, running_settings(*settings)):
+        set_determinism(seed=int(seed))
+        parser.get_parsed_content(steps)
+        end_stage(folder)
+
+
+def begin_stage(folder: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
+    """Note what a stage is started with; return False where it is finished already.
+
+    Args:
+        folder: the stage's folder.
+        settings: all that its result depends on, as JSON can hold it.
+
+    Raises:
+        ValueError: the folder holds the stage with other settings; names them.
+    """
     file = Path(folder) / STAGE
-    here = json.loads(json.dumps(running_settings(*settings), default=str))
+    here = json.loads(json.dumps(settings, default=str))
     if file.is_file():
         found = json.loads(file.read_text(encoding="utf-8"))
         other = [
@@ -73,11 +89,15 @@ def run_stage(folder: str | os.PathLike, steps: str, seed: int, settings: Sequen
             )
         if found["finished"]:
             logger.info("%s is finished already.", folder)
-            return
+            return False
     write_json(file, {"settings": here, "finished": False})
-    set_determinism(seed=int(seed))
-    parser.get_parsed_content(steps)
-    write_json(file, {"settings": here, "finished": True})
+    return True
+
+
+def end_stage(folder: str | os.PathLike) -> None:
+    """Note that a stage of `begin_stage` is finished."""
+    file = Path(folder) / STAGE
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "finished": True})
 
 
 def last_checkpoint(folder: str | os.PathLike) -> str:

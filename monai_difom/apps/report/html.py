@@ -5,15 +5,39 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
 
+from ... import __version__
 from ...metrics import Estimate
 
+STYLE = Path(__file__).with_name("style.css")
 MINUS, NONE = "\u2212", "\u2013"
 
 
 def text(value: object) -> str:
     """Return any value as text that cannot become markup."""
     return html.escape(str(value), quote=True)
+
+
+def document(name: str, title: str, lead: str, *parts: str) -> str:
+    """Return a whole page that needs no other file.
+
+    Args:
+        name: of the window.
+        title: of the page.
+        lead: what stands below the title, markup.
+        parts: sections and other markup.
+    """
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{text(name)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head><body><main>"
+        f"<header><h1>{text(title)}</h1>{lead}</header>{''.join(parts)}"
+        f"<footer>monai_difom {__version__}, {date.today().isoformat()}. Research software: not a medical device.</footer>"
+        "</main></body></html>\n"
+    )
 
 
 def section(title: str, *parts: str, note: str = "") -> str:

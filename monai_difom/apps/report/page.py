@@ -6,13 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from monai.transforms import Compose
 
-from ... import __version__
 from ...engines import DistillationTrainer
 from ...utils import atomic_path, main_rank_only
 from ..runs.examples import save_examples
@@ -20,10 +18,9 @@ from ..runs.record import finish_record, measure_cost
 from ..runs.run import Run, RunError, read_run
 from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
-from .html import text
+from .html import document, text
 
 logger = logging.getLogger(__name__)
-STYLE = Path(__file__).with_name("style.css")
 
 
 def make_report(columns: Sequence[Column]) -> str:
@@ -42,15 +39,13 @@ def make_report(columns: Sequence[Column]) -> str:
         training.cost(columns),
         training.record(columns),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>Report: {text(named)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head><body><main>"
-        f"<header><h1>{text(named)}</h1>{_lead(columns)}</header>"
-        f"{scores.key_figures(columns)}{missing(columns)}{''.join(sections)}"
-        f"<footer>monai_difom {__version__}, {date.today().isoformat()}. Research software: not a medical device.</footer>"
-        "</main></body></html>\n"
+    return document(
+        f"Report: {named}",
+        named,
+        _lead(columns),
+        scores.key_figures(columns),
+        missing(columns),
+        *sections,
     )
 
 

@@ -103,7 +103,9 @@ def teacher_chain(augment: Compose | None, view: int) -> Compose:
     chain: list[Any] = []
     for transform in flattened(augment):
         if isinstance(transform, RandViewd):
-            chain.append(RandViewd(transform.keys, (view,), spatial_dims=transform.spatial_dims))
+            chain.append(
+                RandViewd(transform.keys, (view,), 1.0, transform.spatial_dims, transform.allow_missing_keys)
+            )
         elif isinstance(transform, SplitTeacherd):
             return Compose([*chain, transform])
         elif not isinstance(transform, (Randomizable, RandomizableTrait)):
