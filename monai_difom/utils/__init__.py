@@ -1,68 +1,57 @@
 """Tensor and file helpers that know nothing of networks, teachers or training."""
 
-from .bands import band_energy, check_bands, radial_low_pass, split_bands
-from .files import (
-    atomic_path,
-    file_digest,
-    load_state,
-    locked,
-    refuse_other_content,
-    replaced_folder,
-    save_state,
-    save_tensors,
-    with_folder,
-    write_json,
-)
-from .names import few, look_up, unknown_name
-from .ranks import (
-    all_ranks_here,
-    average_in_place,
-    copy_from_main,
-    is_main_rank,
-    main_rank_only,
-    mean_over_ranks,
-    of_all_ranks,
-    own_device,
-    own_rank,
-    own_share,
-    share_of,
-    start_ranks,
-    stop_ranks,
-    world_size,
-)
-from .resample import resample
+from __future__ import annotations
 
-__all__ = [
-    "all_ranks_here",
-    "atomic_path",
-    "average_in_place",
-    "band_energy",
-    "check_bands",
-    "copy_from_main",
-    "few",
-    "file_digest",
-    "is_main_rank",
-    "load_state",
-    "locked",
-    "look_up",
-    "main_rank_only",
-    "mean_over_ranks",
-    "of_all_ranks",
-    "own_device",
-    "own_rank",
-    "own_share",
-    "radial_low_pass",
-    "refuse_other_content",
-    "replaced_folder",
-    "resample",
-    "save_state",
-    "save_tensors",
-    "share_of",
-    "split_bands",
-    "start_ranks",
-    "stop_ranks",
-    "unknown_name",
-    "with_folder",
-    "world_size",
-    "write_json",
-]
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .bands import band_energy, check_bands, radial_low_pass, split_bands
+    from .files import (
+        atomic_path,
+        file_digest,
+        load_state,
+        locked,
+        refuse_other_content,
+        replaced_folder,
+        save_state,
+        save_tensors,
+        with_folder,
+        write_json,
+    )
+    from .names import few, look_up, unknown_name
+    from .ranks import (
+        all_ranks_here,
+        average_in_place,
+        copy_from_main,
+        is_main_rank,
+        main_rank_only,
+        mean_over_ranks,
+        of_all_ranks,
+        own_device,
+        own_rank,
+        own_share,
+        share_of,
+        start_ranks,
+        stop_ranks,
+        world_size,
+    )
+    from .resampling import resample
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "bands": "band_energy check_bands radial_low_pass split_bands",
+            "files": (
+                "atomic_path file_digest load_state locked refuse_other_content replaced_folder save_state "
+                "save_tensors with_folder write_json"
+            ),
+            "names": "few look_up unknown_name",
+            "ranks": (
+                "all_ranks_here average_in_place copy_from_main is_main_rank main_rank_only mean_over_ranks "
+                "of_all_ranks own_device own_rank own_share share_of start_ranks stop_ranks world_size"
+            ),
+            "resampling": "resample",
+        },
+    )

@@ -12,9 +12,10 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -71,6 +72,8 @@ def save_state(path: str | os.PathLike, state: Any) -> None:
         path: file to write; its folder is made.
         state: tensors and plain data, which `load_state` can read.
     """
+    import torch
+
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
 
@@ -106,6 +109,8 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
             f"{file} is not a readable weight file: it begins with {head!r}. An empty file, an HTML page "
             "or a Git LFS pointer often stands where a download failed: get the file again."
         )
+    import torch
+
     try:
         return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:

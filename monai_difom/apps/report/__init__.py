@@ -1,5 +1,17 @@
 """The report that a person reads: one page, self-contained, about one run or several."""
 
-from .page import conclude, make_report, run_report, write_report
+from __future__ import annotations
 
-__all__ = ["conclude", "make_report", "run_report", "write_report"]
+from typing import TYPE_CHECKING
+
+from ...utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .page import conclude, make_report, run_report, write_report
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "page": "conclude make_report run_report write_report",
+        },
+    )
