@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from .. import __version__, data
 from ..engines import DistillationTrainer, Distiller, Objective, OneCycle, Phase, Plan
 from ..handlers import CollapseMonitor, PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress
-from ..metrics import compare_paired, image_scores, mean_scores
+from ..metrics import SCORES, compare_paired, image_scores, mean_scores
 from ..networks.nets import DifomUNet
 from ..networks.teachers import NetworkTeacher
 from ..targets import DistillationTerm, TargetPipeline
@@ -227,9 +227,10 @@ def measure(
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the rows as text with aligned columns."""
-    lines = [f"{'':11} {'Dice':>7} {'HD95 (px)':>10} {'parameters':>11} {'ms/image':>9}"]
+    dice, hd95 = SCORES["dice"], SCORES["hd95"]
+    lines = [f"{'':11} {dice.title:>7} {hd95.heading():>10} {'parameters':>11} {'ms/image':>9}"]
     for name, r in rows.items():
-        quality = f"{name:11} {r['dice']:7.3f} {r['hd95']:10.1f}"
+        quality = f"{name:11} {dice.show(r['dice']):>7} {hd95.show(r['hd95']):>10}"
         lines.append(f"{quality} {r['parameters']:11,d} {r['milliseconds']:9.1f}")
     return "\n".join(lines)
 

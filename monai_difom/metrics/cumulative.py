@@ -12,7 +12,8 @@ from monai.metrics.utils import do_metric_reduction
 from monai.utils import MetricReduction
 
 from ..utils.names import unknown_name
-from .evaluator import SCORES, map_scores
+from .evaluator import map_scores
+from .scores import SCORES
 
 
 class ImageScoreMetric(CumulativeIterationMetric):

@@ -10,18 +10,13 @@ import numpy as np
 from ..utils.names import unknown_name
 from .grey_maps import GreyMap, to_levels
 from .overlap import overlap_scores
+from .scores import MARKS, SCORES
 from .surface import surface_scores
 
 OVERLAP = ("dice", "iou", "precision", "recall")
 AVERAGED = ("mean_dice_256", "mean_iou_256")
 ALIGNMENT = ("e_measure_max", "e_measure_mean")
 SURFACE = ("hd95", "nsd")
-#: names of the scores of an image
-SCORES = (*OVERLAP, *AVERAGED, "mae", "weighted_f", "s_measure", *ALIGNMENT, *SURFACE)
-COUNTS = ("empty_mask", "false_positive", "undefined_hd95")
-#: of an image that is scored, in the order of a CSV file
-COLUMNS = ("image", *SCORES, "height", "width", "foreground", *COUNTS)
-TOTALS = dict(zip(COUNTS, ("empty_masks", "false_positives", "undefined_hd95"), strict=True))
 
 
 def image_scores(
@@ -173,8 +168,8 @@ def mean_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
                 "the maximum E-measure of a set needs the e_curve of every image, see map_scores."
             )
         means["e_measure_max"] = float(np.mean([row["e_curve"] for row in rows], axis=0).max())
-    for key, total in TOTALS.items():
-        means[total] = int(sum(row[key] for row in rows))
+    for mark in MARKS.values():
+        means[mark.total] = int(sum(row[mark.name] for row in rows))
     return means
 
 
@@ -197,8 +192,8 @@ def mean_of_structures(means: Mapping[str, Mapping[str, float]]) -> dict[str, fl
     for key in SCORES:
         if all(key in column for column in columns):
             out[key] = float(np.mean([column[key] for column in columns]))
-    for total in TOTALS.values():
-        out[total] = int(sum(column[total] for column in columns))
+    for mark in MARKS.values():
+        out[mark.total] = int(sum(column[mark.total] for column in columns))
     return out
 
 

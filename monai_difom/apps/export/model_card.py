@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..deployed.facts import DEPLOYMENT
 from ..runs.examples import load_examples
+from ..scoring.score_files import scores_section
 from .parity import parity_table
 from .training_config import TRAIN
 
@@ -23,14 +24,6 @@ _TRAINING = """Training
 
 MONAI Label trains this student further, on labels that were saved there: `configs/train.yaml`, with the package monai_difom."""
 _COLORS = {"truth": (0, 114, 178), "prediction": (230, 159, 0)}
-_COLUMNS = {
-    "n": "images",
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd95": "HD95 (pixels)",
-    "s_measure": "S-measure",
-    "mae": "MAE",
-}
 
 
 def write_card(
@@ -108,22 +101,7 @@ def _run_scores(run: Path | None) -> str:
     sets = (
         json.loads(file.read_text(encoding="utf-8")).get("test_sets", {}) if file and file.is_file() else {}
     )
-    if not sets:
-        return ""
-    columns = [key for key in _COLUMNS if all(key in s for s in sets.values())]
-    rows = [
-        f"| {name} | "
-        + " | ".join(
-            str(s[key]) if key == "n" else f"{s[key]:.{1 if key == 'hd95' else 3}f}" for key in columns
-        )
-        + " |"
-        for name, s in sets.items()
-    ]
-    head = [
-        "| test set | " + " | ".join(_COLUMNS[key] for key in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    return "\n".join(["Scores", "", "Per image, at the size of the mask, after training.", "", *head, *rows])
+    return scores_section(sets) if sets else ""
 
 
 def _pictures_section(pictures: Sequence[tuple[str, str]]) -> str:

@@ -24,6 +24,7 @@ from ...utils import (
     write_json,
 )
 from ...zoo import find_entry
+from ..scoring.score_files import scores_section
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
 _CONFIGS = ("configs/inference.yaml", "configs/evaluate.yaml")
@@ -210,27 +211,9 @@ def _readme(text: str, teachers: list[dict[str, Any]], scores: Mapping[str, Mapp
     title, *sections = text.split("\n## ")
     kept = [section for section in sections if section.partition("\n")[0] != "Training"]
     where = next((i for i, section in enumerate(kept) if section.startswith("License")), len(kept))
-    new = [_scores_section(scores)] if scores else []
+    new = [scores_section(scores)] if scores else []
     kept[where:where] = [*new, _teachers_section(teachers)]
     return "\n## ".join([title.rstrip() + "\n", *(section.rstrip() + "\n" for section in kept)])
-
-
-def _scores_section(scores: Mapping[str, Mapping[str, float]]) -> str:
-    rows = [
-        f"| {name} | {s['n']} | {s['dice']:.3f} | {s['iou']:.3f} | {s['hd95']:.1f} |"
-        for name, s in _by_structure(scores).items()
-    ]
-    head = ["| test set | images | Dice | IoU | HD95 (pixels) |", "|---|---|---|---|---|"]
-    return "\n".join(["Scores", "", "Per image, at the size of the mask, after training.", "", *head, *rows])
-
-
-def _by_structure(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Scores by test set; of several structures their mean, and then those of each."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for name, means in scores.items():
-        found[name] = means
-        found.update({f"{name}, {structure}": own for structure, own in means.get("structures", {}).items()})
-    return found
 
 
 def _teachers_section(teachers: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from ... import __version__
-from ...metrics import Estimate
+from ...metrics import Estimate, Score
 
 STYLE = Path(__file__).with_name("style.css")
 MINUS, NONE = "\u2212", "\u2013"
@@ -79,12 +79,15 @@ def grid(*parts: str, kind: str = "grid") -> str:
     return f'<div class="{kind}">{content}</div>' if content else ""
 
 
-def number(value: float | None, sign: str = "") -> str:
-    """Return a score with three digits after the point, a larger figure with one; a dash where there is none."""
+# a figure that is no score
+FIGURE = Score("", "", "", digits=None)
+
+
+def number(value: float | None, sign: str = "", score: Score = FIGURE) -> str:
+    """Return a figure as text, a score with its own digits; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NONE
-    written = f"{value:{sign}.{3 if abs(value) < 2 else 1}f}"
-    return written.replace("-", MINUS)
+    return score.show(value, sign).replace("-", MINUS)
 
 
 def short(value: float) -> str:
@@ -92,19 +95,19 @@ def short(value: float) -> str:
     return f"{value:.3g}".replace("-", MINUS)
 
 
-def interval(estimate: Estimate, sign: str = "") -> str:
-    """Return the two ends of an interval; empty where there is none."""
+def interval(estimate: Estimate, score: Score, sign: str = "") -> str:
+    """Return the two ends of a score's interval; empty where there is none."""
     if not math.isfinite(estimate.low):
         return ""
-    digits = 3 if abs(estimate.mean) < 2 else 1
-    low, high = (f"{end:{sign}.{digits}f}".replace("-", MINUS) for end in (estimate.low, estimate.high))
-    return f"{low} to {high}"
+    return f"{number(estimate.low, sign, score)} to {number(estimate.high, sign, score)}"
 
 
-def with_interval(estimate: Estimate, sign: str = "") -> str:
-    """Return a mean above its interval, for a cell."""
-    ends = interval(estimate, sign)
-    return f"<b>{number(estimate.mean, sign)}</b>" + (f'<span class="ends">{ends}</span>' if ends else "")
+def with_interval(estimate: Estimate, score: Score, sign: str = "") -> str:
+    """Return a score's mean above its interval, for a cell."""
+    ends = interval(estimate, score, sign)
+    return f"<b>{number(estimate.mean, sign, score)}</b>" + (
+        f'<span class="ends">{ends}</span>' if ends else ""
+    )
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from ..runs.examples import picture
 from ..runs.run import Run, RunError
 from .columns import Column, baseline_of, students, test_set_names
 from .html import details, grid, number, section, text
-from .scores import paired
+from .scores import DICE, paired
 
 CHANGED = 4
 TITLES = {"worst": "Worst", "median": "Median", "best": "Best"}
@@ -127,9 +127,9 @@ def _tile(column: Column, baseline: Column | None, name: str, path: str, change:
     paths = "".join(f'<path class="case" d="{d}"/><path class="{kind}" d="{d}"/>' for kind, d in lines if d)
     title = f"<b>{TITLES[entry['kind']]}.</b> " if entry.get("kind") in TITLES else ""
     if change is not None:
-        title = f"<b>{number(change, '+')}.</b> "
-    words = f"Dice {number(entry['dice'])}"
-    words += f", baseline {number(other['dice'])}" if other is not None else ""
+        title = f"<b>{number(change, '+', DICE)}.</b> "
+    words = f"Dice {number(entry['dice'], score=DICE)}"
+    words += f", baseline {number(other['dice'], score=DICE)}" if other is not None else ""
     words += f"; mask {100 * entry['foreground'] / (height * width):.1f} % of the image"
     return (
         f'<figure class="tile"><div class="shot" style="aspect-ratio:{width}/{height}">'

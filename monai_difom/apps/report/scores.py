@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...metrics import Comparison, bootstrap_mean
+from ...metrics import MARKS, SCORES, Comparison, bootstrap_mean, score_of
 from ..runs.compare import compare_tables, largest_losses
-from ..runs.run import RunError, Table, higher_is_better, merge, score_name
+from ..runs.run import RunError, Table, merge
 from .charts import Dot, interval_chart
 from .columns import FAILURE, Column, baseline_of, students, test_set_names
 from .html import NONE, details, grid, interval, number, section, short, table, text, with_interval
 
+DICE = SCORES["dice"]
 # shares of the image that a polyp covers
 SIZES = ((0.0, 0.02), (0.02, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 1.01))
 
@@ -25,7 +26,7 @@ def paired(column: Column, baseline: Column, name: str, score: str) -> tuple[Com
     """
     for side in (baseline, column):
         if score not in getattr(side.tables.get(name), "columns", {}):
-            raise RunError(f"{side.label} has no {score_name(score)} on {name}.")
+            raise RunError(f"{side.label} has no {score_of(score).title} on {name}.")
     both = merge([baseline.tables[name], column.tables[name]], [baseline.label, column.label])
     return compare_tables(both, len(baseline.tables[name].columns[score]), score), both
 
@@ -43,14 +44,16 @@ def key_figures(columns: Sequence[Column]) -> str:
                 try:
                     change, _ = paired(column, baseline, name, "dice")
                     line = (
-                        f"<p><b>{number(change.difference.mean, '+')}</b> ({interval(change.difference, '+')}) against "
+                        f"<p><b>{number(change.difference.mean, '+', DICE)}</b> "
+                        f"({interval(change.difference, DICE, '+')}) against "
                         f"{text(baseline.label)}: {change.verdict()}</p>"
                     )
                 except RunError as error:
                     line = f"<p>Not compared: {text(error)}</p>"
+            ends = f"95 % interval {interval(found, DICE)}, {_extent(column.tables[name])}"
             cards.append(
-                f'<div class="card"><h3>{text(name)}</h3><p class="big">{number(found.mean)}</p>'
-                f"<p>Dice of {column.head}<br>95 % interval {interval(found)}, {_extent(column.tables[name])}</p>{line}</div>"
+                f'<div class="card"><h3>{text(name)}</h3><p class="big">{number(found.mean, score=DICE)}</p>'
+                f"<p>Dice of {column.head}<br>{ends}</p>{line}</div>"
             )
     return grid(*cards, kind="cards")
 
@@ -63,22 +66,16 @@ def results(columns: Sequence[Column]) -> str:
         rows = []
         for score in dict.fromkeys(score for scored in tables for score in scored.scores):
             found = [column.estimate(name, score) for column in columns]
-            unit = " (px)" if score.startswith("hd95") else ""
-            arrow = "" if higher_is_better(score) else " ↓"
-            rows.append(
-                [text(score_name(score)) + unit + arrow, *(with_interval(e) if e else NONE for e in found)]
-            )
+            known = score_of(score)
+            title = text(known.heading(tables[0].unit)) + ("" if known.higher_is_better else " ↓")
+            rows.append([title, *(with_interval(e, known) if e else NONE for e in found)])
             if score == "e_measure_max":
-                published = [number(column.figure(name, score)) for column in columns]
+                published = [number(column.figure(name, score), score=known) for column in columns]
                 rows.append(["E-measure, max of the set's mean curve, as published", *published])
-        for fact, words in (
-            ("empty_mask", "Images without a polyp"),
-            ("false_positive", "of these, with a false alarm"),
-            ("undefined_hd95", "HD95 set to the diagonal"),
-        ):
-            counts = [_count(column, name, fact) for column in columns]
+        for mark in MARKS.values():
+            counts = [_count(column, name, mark.name) for column in columns]
             if any(count not in (NONE, "0") for count in counts):
-                rows.append([words, *counts])
+                rows.append([mark.meaning, *counts])
         head = ["score", *(column.head for column in columns)]
         parts.append(f"<div><h3>{text(name)}: {_extent(tables[0])}</h3>{table(head, rows)}</div>")
     note = (
@@ -109,7 +106,7 @@ def comparison(columns: Sequence[Column]) -> str:
             rows.append(
                 [
                     f"{text(name)}<span class=ends>{column.head}</span>",
-                    with_interval(change, "+"),
+                    with_interval(change, DICE, "+"),
                     found.verdict(),
                     *(f"{n} ({n / change.images:.0%})" for n in (found.better, found.worse)),
                     f"{p}<span class=ends>{change.units} {unit}</span>",
@@ -117,7 +114,10 @@ def comparison(columns: Sequence[Column]) -> str:
             )
             dots.append(Dot(column.label, change.mean, change.low, change.high, column.style))
             lost = largest_losses("dice", found, both, 10)
-            body = [[text(both.images[i]), number(a), number(b), number(b - a, "+")] for i, a, b in lost]
+            body = [
+                [text(both.images[i]), *(number(x, score=DICE) for x in (a, b)), number(b - a, "+", DICE)]
+                for i, a, b in lost
+            ]
             losers.append(
                 details(
                     f"Images that lost most: {name}, {column.label}",
@@ -160,7 +160,7 @@ def by_size(columns: Sequence[Column]) -> str:
                 found, count = bootstrap_mean(dice, inside.groups), len(inside.images)
                 failed = int((dice.mean(0) < FAILURE).sum())
                 cells.append(
-                    f"{with_interval(found)}<span class=ends>{failed} failed ({failed / count:.0%})</span>"
+                    f"{with_interval(found, DICE)}<span class=ends>{failed} failed ({failed / count:.0%})</span>"
                 )
                 own.append(Dot(column.label, found.mean, found.low, found.high, column.style))
             if count:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...metrics import bootstrap_mean
-from ..runs.run import Table, score_name
+from ...metrics import bootstrap_mean, score_of
+from ..runs.run import Table
 from .columns import Column, test_set_names
 from .html import NONE, number, section, table, text, with_interval
 
@@ -29,9 +29,9 @@ def by_structure(columns: Sequence[Column]) -> str:
                 count = max(len(scored.images) for scored in own if scored is not None)
                 rows.append([text(structure), str(count), *(_cell(scored, score) for scored in own)])
             rows.append(["mean of structures", NONE, *(_mean(scored, score) for scored in tables)])
-            unit = " (px)" if score == "hd95" else ""
+            unit = next((scored.unit for scored in tables if scored is not None), "px")
             head = ["structure", "images", *(column.head for column in columns)]
-            parts.append(f"<h3>{text(name)}: {score_name(score)}{unit}</h3>" + table(head, rows))
+            parts.append(f"<h3>{text(name)}: {score_of(score).heading(unit)}</h3>" + table(head, rows))
     note = (
         "Only images that were annotated for a structure count for it. The results above are means over images and structures "
         "together: a structure with more images weighs more there."
@@ -42,11 +42,11 @@ def by_structure(columns: Sequence[Column]) -> str:
 def _cell(scored: Table | None, score: str) -> str:
     if scored is None or not scored.images or score not in scored.columns:
         return NONE
-    return with_interval(bootstrap_mean(scored.columns[score], scored.groups))
+    return with_interval(bootstrap_mean(scored.columns[score], scored.groups), score_of(score))
 
 
 def _mean(scored: Table | None, score: str) -> str:
     if scored is None or not scored.structures or score not in scored.columns:
         return NONE
     own = [scored.of_structure(name).columns[score].mean() for name in sorted(set(scored.structures))]
-    return number(float(np.mean(own)))
+    return number(float(np.mean(own)), score=score_of(score))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...metrics import Comparison, Estimate, compare_paired
+from ...metrics import Comparison, Estimate, Score, compare_paired, score_of
 from ...utils import write_json
 from .run import (
     Run,
@@ -17,10 +17,8 @@ from .run import (
     Table,
     check_scores,
     difference,
-    higher_is_better,
     merge,
     read_run,
-    score_name,
 )
 
 LOSERS = 5
@@ -90,16 +88,16 @@ def compare_runs(
 def compare_tables(table: Table, first: int, score: str) -> Comparison:
     """Compare the first runs of a table with the others on one score."""
     values = table.columns[score]
-    return compare_paired(values[:first], values[first:], table.groups, higher_is_better(score))
+    return compare_paired(values[:first], values[first:], table.groups, score_of(score).higher_is_better)
 
 
 def describe(score: str, found: Comparison, table: Table) -> list[str]:
     """Return a comparison as lines of text."""
-    change, up = found.difference, higher_is_better(score)
+    change, known = found.difference, score_of(score)
     unit = f"{change.units} sequences" if change.units < change.images else f"{change.images} images"
     lines = [
-        f"{score_name(score)}: A {_with_ends(found.a)}, B {_with_ends(found.b)}",
-        f"  B - A {_with_ends(change, '+')}: B is {found.verdict(up)}",
+        f"{known.heading(table.unit)}: A {_with_ends(known, found.a)}, B {_with_ends(known, found.b)}",
+        f"  B - A {_with_ends(known, change, '+')}: B is {found.verdict(known.higher_is_better)}",
         f"  B better on {found.better} of {change.images} images, worse on {found.worse}, equal on {found.same}; "
         f"sign test over {unit}: p = {found.p_value:.2g}",
     ]
@@ -118,7 +116,7 @@ def largest_losses(
     rows = [
         (i, float(values[:first, i].mean()), float(values[first:, i].mean())) for i in found.order[:count]
     ]
-    sign = 1 if higher_is_better(score) else -1
+    sign = 1 if score_of(score).higher_is_better else -1
     return [(i, before, after) for i, before, after in rows if sign * (after - before) < 0]
 
 
@@ -129,15 +127,14 @@ def as_dict(found: dict[str, dict[str, tuple[Comparison, Table]]]) -> dict[str, 
         for score, (comparison, table) in scores.items():
             entry = {key: value for key, value in asdict(comparison).items() if key != "order"}
             losers = largest_losses(score, comparison, table)
-            entry["verdict"] = comparison.verdict(higher_is_better(score))
+            entry["verdict"] = comparison.verdict(score_of(score).higher_is_better)
             entry["largest_losses"] = [{"image": table.images[i], "a": x, "b": y} for i, x, y in losers]
             plain.setdefault(name, {})[score] = entry
     return plain
 
 
-def _with_ends(estimate: Estimate, sign: str = "") -> str:
-    digits = 3 if abs(estimate.mean) < 2 else 1
-    mean, low, high = (f"{x:{sign}.{digits}f}" for x in (estimate.mean, estimate.low, estimate.high))
+def _with_ends(score: Score, estimate: Estimate, sign: str = "") -> str:
+    mean, low, high = (score.show(x, sign) for x in (estimate.mean, estimate.low, estimate.high))
     return f"{mean} (interval unknown: one unit)" if estimate.units < 2 else f"{mean} ({low} to {high})"
 
 

@@ -15,27 +15,9 @@ import numpy as np
 import yaml
 
 from ...data import image_group
+from ...metrics import score_columns, unit_of_length
 from ...utils import load_state, look_up
 from .record import CONFIG, RECORD
-
-# column -> its name for people; the first ones are shown first
-SCORES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "weighted_f": "Weighted F",
-    "s_measure": "S-measure",
-    "e_measure_max": "E-measure, max of each image",
-    "e_measure_mean": "E-measure, mean",
-    "mae": "MAE",
-    "mean_dice_256": "Dice, mean of 256 thresholds",
-    "mean_iou_256": "IoU, mean of 256 thresholds",
-    "precision": "Precision",
-    "recall": "Recall",
-    "hd95": "HD95",
-    "nsd": "Normalised surface Dice",
-}
-LOWER_IS_BETTER = ("mae", "hd95")
-FACTS = ("height", "width", "foreground", "empty_mask", "false_positive", "undefined_hd95")
 
 
 class RunError(ValueError):
@@ -62,9 +44,13 @@ class Table:
 
     @property
     def scores(self) -> list[str]:
-        """Score columns: the known ones in the order of `SCORES`, then any others."""
-        others = [name for name in self.columns if name not in SCORES and name not in FACTS]
-        return [name for name in SCORES if name in self.columns] + others
+        """Score columns, see `score_columns`."""
+        return score_columns(self.columns)
+
+    @property
+    def unit(self) -> str:
+        """Unit of its distances: "mm" or "px"."""
+        return unit_of_length(self.columns)
 
     def only(self, images: Sequence[str]) -> Table:
         """Return the rows of these images."""
@@ -180,12 +166,17 @@ def merge(tables: Sequence[Table], names: Sequence[str]) -> Table:
         names: the runs' names, for the message.
 
     Raises:
-        RunError: the images differ; lists them.
+        RunError: the images differ (lists them), or the unit of the distances.
     """
     first = tables[0]
     for name, table in zip(names[1:], tables[1:], strict=True):
         if table.images != first.images:
             raise RunError(f"the images differ. {difference(names[0], first.images, name, table.images)}")
+        if table.unit != first.unit:
+            raise RunError(
+                f"distances are in {first.unit} in {names[0]} and in {table.unit} in {name}. Evaluate both with the same "
+                "size of a pixel (spacing), or both without."
+            )
     shared = [name for name in first.columns if all(name in table.columns for table in tables)]
     return Table(
         first.images,
@@ -205,19 +196,6 @@ def difference(first: str, these: Sequence[str], second: str, those: Sequence[st
             more = f" and {len(alone) - shown} more" if len(alone) > shown else ""
             parts.append(f"Only in {name} ({len(alone)}): {', '.join(alone[:shown])}{more}.")
     return " ".join(parts)
-
-
-def score_name(column: str) -> str:
-    """Return a score's name for people; a structure's own score is ``<score>/<structure>`` or ``<score>_<structure>``."""
-    if column in SCORES:
-        return SCORES[column]
-    score, _, rest = column.partition("/")
-    return f"{SCORES[score]}, {rest}" if score in SCORES and rest else column
-
-
-def higher_is_better(column: str) -> bool:
-    """Return whether more of a score is better."""
-    return column.split("/")[0] not in LOWER_IS_BETTER
 
 
 def check_scores(wanted: Sequence[str], table: Table) -> list[str]:

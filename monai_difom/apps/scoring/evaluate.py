@@ -18,13 +18,15 @@ from tqdm import tqdm
 
 from ...data import image_group, is_volume, voxel_size
 from ...losses import MISSING
-from ...metrics import image_scores, map_scores, mean_of_structures, mean_scores
+from ...metrics import SCORES, image_scores, map_scores, mean_of_structures, mean_scores
 from ...networks.weights import fill_network
 from ...utils import load_state, main_rank_only, write_json
 from .score_files import write_scores
 from .volumes import predict_volume
 
 logger = logging.getLogger(__name__)
+# the last one is followed by the unit
+LOGGED = ("dice", "iou", "s_measure", "hd95")
 
 
 def unit_of(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -172,7 +174,8 @@ def evaluate_sets(
     Returns:
         Set name -> result of `mean_scores`; distances are in pixels of the mask unless a spacing is known. Of several
         structures that of `mean_of_structures`, with ``structures`` (name -> its own means, where it was annotated) and
-        ``missing`` (name -> images in which nobody annotated it, which count nowhere).
+        ``missing`` (name -> images in which nobody annotated it, which count nowhere). With ``unit``, "mm", where distances are
+        in millimetres.
     """
     if weights is not None:
         # a network with side latents has heads that the exported file does not
@@ -190,10 +193,11 @@ def evaluate_sets(
         rows = evaluate_set(
             network, items, chain, device, threshold, title=name, structures=structures, **options
         )
-        scores[name] = _means(rows, structures, len(items))
-        titles = {"dice": "Dice", "iou": "IoU", "s_measure": "S-measure", "hd95": "HD95"}
-        shown = ", ".join(f"{t} {scores[name][k]:.4g}" for k, t in titles.items() if k in scores[name])
-        logger.info("%s: n %d, %s %s", name, scores[name]["n"], shown, unit_of(rows))
+        unit = unit_of(rows)
+        scores[name] = _means(rows, structures, len(items)) | ({"unit": unit} if unit == "mm" else {})
+        known = [SCORES[key] for key in LOGGED if key in scores[name]]
+        shown = ", ".join(f"{score.title} {score.show(scores[name][score.name])}" for score in known)
+        logger.info("%s: n %d, %s %s", name, scores[name]["n"], shown, unit)
         if output_dir is not None:
             write_scores(Path(output_dir) / f"{name}.csv", rows)
     return scores

@@ -7,24 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...metrics import COLUMNS
+from ...metrics import COLUMNS, MARKS, SCORES
+from ...metrics.scores import SPACING
 from ...utils import atomic_path
 
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "precision",
-    "recall": "recall",
-    "mean_dice_256": "meanDice 256",
-    "mean_iou_256": "meanIoU 256",
-    "mae": "MAE",
-    "weighted_f": "weighted F",
-    "s_measure": "S-measure",
-    "e_measure_max": "max E",
-    "e_measure_mean": "mean E",
-    "hd95": "HD95",
-    "nsd": "NSD",
-}
+# of all scores those that a bundle's page shows
+_SHOWN = ("dice", "iou", "hd95", "s_measure", "mae")
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -45,9 +33,9 @@ def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> 
     columns += [name for name in COLUMNS if all(name in row for row in rows)]
     if all("spacing" in row for row in rows):
         rows = [
-            {**row, **{f"spacing_{i + 1}": step for i, step in enumerate(row["spacing"])}} for row in rows
+            {**row, **{f"{SPACING}{i + 1}": step for i, step in enumerate(row["spacing"])}} for row in rows
         ]
-        columns += [name for name in rows[0] if name.startswith("spacing_")]
+        columns += [name for name in rows[0] if name.startswith(SPACING)]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
@@ -68,17 +56,38 @@ def score_table(sets: Mapping[str, Mapping[str, float]], unit: str = "px", toler
         unit: of HD95 and the tolerance.
         tolerance: of NSD, for its title.
     """
-    titles = {**TITLES, "hd95": f"HD95 ({unit})", "nsd": f"NSD ({tolerance:g} {unit})"}
+    notes = {"hd95": f" ({unit})", "nsd": f" ({tolerance:g} {unit})"}
     width = max(12, *(len(name) for name in sets)) + 2
     lines = [" " * 16 + "".join(f"{name:>{width}}" for name in sets)]
     lines.append(f"{'images':16}" + "".join(f"{means['n']:>{width}}" for means in sets.values()))
-    for key, title in titles.items():
-        digits = 2 if key == "hd95" else 4
-        lines.append(f"{title:16}" + "".join(f"{means[key]:>{width}.{digits}f}" for means in sets.values()))
-    for key, title in (
-        ("empty_masks", "empty masks"),
-        ("false_positives", "false positives"),
-        ("undefined_hd95", "undefined HD95"),
-    ):
-        lines.append(f"{title:16}" + "".join(f"{means[key]:>{width}}" for means in sets.values()))
+    for key, score in SCORES.items():
+        shown = (score.show(means[key], more=1) for means in sets.values())
+        lines.append(f"{score.short + notes.get(key, ''):16}" + "".join(f"{text:>{width}}" for text in shown))
+    for mark in MARKS.values():
+        lines.append(f"{mark.title:16}" + "".join(f"{means[mark.total]:>{width}}" for means in sets.values()))
     return "\n".join(lines)
+
+
+def scores_section(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section "Scores" of a bundle's page, in Markdown: one row a set and, of several structures, one each below.
+
+    Args:
+        sets: name of the set -> what `evaluate_sets` returns; a score that any set lacks is left out.
+    """
+    rows: dict[str, Mapping[str, Any]] = {}
+    for name, means in sets.items():
+        unit = {"unit": means.get("unit", "px")}
+        rows[name] = {**means, **unit}
+        rows.update({f"{name}, {part}": {**own, **unit} for part, own in means.get("structures", {}).items()})
+    scores = [SCORES[name] for name in _SHOWN if all(name in means for means in rows.values())]
+    units = {means["unit"] for means in rows.values()}
+    heads = [score.heading(" or ".join(sorted(units))) for score in scores]
+    lines = ["| " + " | ".join(["test set", "images", *heads]) + " |", "|---" * (len(scores) + 2) + "|"]
+    for name, means in rows.items():
+        cells = [
+            score.show(means[score.name])
+            + (f" {means['unit']}" if score.is_length and len(units) > 1 else "")
+            for score in scores
+        ]
+        lines.append("| " + " | ".join([name, str(means["n"]), *cells]) + " |")
+    return "\n".join(["Scores", "", "Per image, at the size of the mask, after training.", "", *lines])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_difom.apps.runs.run import RunError, higher_is_better, merge, read_run, score_name
+from monai_difom.apps.runs.run import RunError, merge, read_run
 from tests.apps.runs.folders import ALL, OLD, write_scores, write_training
 
 FRAMES = [f"/data/TestDataset/CVC-ClinicDB/images/{i}.png" for i in (1, 2, 30, 31)]
@@ -81,14 +81,6 @@ def test_runs_that_differ_in_their_seed_alone_have_one_recipe(tmp_path: Path) ->
             f"# head\nseed: {seed}\nimage_size: 64\noutput_dir: {name}\n"
         )
     assert read_run(tmp_path / "x_0").recipe() == read_run(tmp_path / "y_0").recipe()
-
-
-def test_names_and_directions_of_scores() -> None:
-    assert score_name("weighted_f") == "Weighted F"
-    assert score_name("dice/lung") == "Dice, lung"
-    assert score_name("novel") == "novel"
-    assert higher_is_better("dice")
-    assert not higher_is_better("hd95/lung")
 
 
 def test_rows_of_several_structures_are_told_apart_and_keep_their_group(tmp_path: Path) -> None:
