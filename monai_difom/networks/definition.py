@@ -74,30 +74,36 @@ class Call:
     arguments: Mapping[str, Any]
 
 
-def deployed_definition(value: Any) -> Any:
+def deployed_definition(value: Any, first_weights: bool = False) -> Any:
     """Return a definition as it is deployed: without taps, and without first weights, which those of the bundle replace.
 
     Args:
         value: a definition, references filled in.
+        first_weights: keep those.
     """
     if isinstance(value, Mapping):
         while isinstance(value.get("_target_"), str) and _WRAPPER.fullmatch(value["_target_"]):
             value = value.get("network")
             if not isinstance(value, Mapping):
                 return value
-        kept = {key: deployed_definition(child) for key, child in value.items() if key not in FIRST_WEIGHTS}
-        return {**kept, **_without_first_weights(value)}
+        kept = {
+            key: deployed_definition(child, first_weights)
+            for key, child in value.items()
+            if first_weights or key not in FIRST_WEIGHTS
+        }
+        return kept if first_weights else {**kept, **_without_first_weights(value)}
     if isinstance(value, list | tuple):
-        return [deployed_definition(child) for child in value]
+        return [deployed_definition(child, first_weights) for child in value]
     return value
 
 
-def check_definition(value: Any, place: str) -> Any:
+def check_definition(value: Any, place: str, first_weights: bool = False) -> Any:
     """Return a definition as plain data and checked classes, or refuse it.
 
     Args:
         value: of `deployed_definition`.
         place: where it is, for the message.
+        first_weights: let `FIRST_WEIGHTS` name files and models of a hub.
 
     Raises:
         ValueError: an expression, a reference or a macro anywhere; a target that is no text, or names anything but a network
@@ -111,7 +117,9 @@ def check_definition(value: Any, place: str) -> Any:
                     f"{place} has the key {key!r}; a definition holds _target_ and plain names only."
                 )
         children = {
-            key: check_definition(child, f"{place}::{key}")
+            key: child
+            if first_weights and key in FIRST_WEIGHTS and isinstance(child, str) and child[:1] not in "$@%"
+            else check_definition(child, f"{place}::{key}", first_weights)
             for key, child in value.items()
             if not key.startswith("_")
         }
@@ -119,7 +127,9 @@ def check_definition(value: Any, place: str) -> Any:
             return children
         return Call(_network_class(value["_target_"], place), children)
     if isinstance(value, list | tuple):
-        return [check_definition(child, f"{place}::{number}") for number, child in enumerate(value)]
+        return [
+            check_definition(child, f"{place}::{number}", first_weights) for number, child in enumerate(value)
+        ]
     if isinstance(value, str):
         _check_text(value, place)
     elif value is not None and not isinstance(value, bool | int | float):
@@ -129,23 +139,28 @@ def check_definition(value: Any, place: str) -> Any:
     return value
 
 
-def build_network(definition: Any, place: str = "network_def", limit: int | None = None) -> nn.Module:
+def build_network(
+    definition: Any, place: str = "network_def", limit: int | None = None, first_weights: bool = False
+) -> nn.Module:
     """Build a network in eval mode, with random weights.
 
     Args:
         definition: plain data; taps and first weights in it are left out, see `deployed_definition`.
         place: where it is, for messages.
         limit: bytes that its weights may take; None sets none.
+        first_weights: get those that the definition names, from files or a hub: for definitions of one's own, whose adapters
+            were trained on them.
 
     Raises:
         ValueError: it is refused, see `check_definition`; or it cannot be built, or would be larger than the limit.
     """
-    checked = check_definition(deployed_definition(definition), place)
+    checked = check_definition(deployed_definition(definition, first_weights), place, first_weights)
     if not isinstance(checked, Call):
         raise ValueError(f"{place} has no _target_; it is a {type(definition).__name__}.")
     bounded = nullcontext() if limit is None else _Bounded(4 * limit + _SLACK)
     # a class that the person trusts may read what it likes
-    with bounded, nullcontext() if _trusted.get() else sealed():
+    is_open = first_weights or _trusted.get()
+    with bounded, nullcontext() if is_open else sealed():
         network = _make(checked, place)
     return network.eval()
 

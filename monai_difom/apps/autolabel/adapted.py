@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from ... import __version__
+from ...networks.definition import build_network
 from ...networks.lora import load_adapters, merge_lora
 from ...networks.weights import fill_network, read_weights
 from ...utils import write_json
 from ..deployed.facts import Deployment
-from ..deployed.network import build_network
 
 TEACHER, FORMAT = "teacher.json", 1
 MODEL, ADAPTERS = "models/model.pt", "adapters.safetensors"
@@ -112,13 +112,10 @@ class AdaptedTeacher:
                 the network is of a package that is not trusted.
         """
         file = self.weights_file(member)
-        try:
-            network = build_network(self.definition)
-        except RuntimeError as error:  # MONAI hides the reason below its own errors
-            root: BaseException = error
-            while root.__cause__ is not None:
-                root = root.__cause__
-            raise ValueError(f"the network of {self.folder / TEACHER} cannot be built: {root}") from error
+        # adapters were trained on the weights that the definition names
+        network = build_network(
+            self.definition, f"{self.folder / TEACHER}: network", first_weights=file.suffix == ".safetensors"
+        )
         if file.suffix == ".safetensors":
             return merge_lora(load_adapters(network, file)).eval()
         state = read_weights(file, "It is what an adaptation leaves.")
