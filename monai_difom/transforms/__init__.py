@@ -1,10 +1,9 @@
 """Dictionary transforms: image files to tensors, geometric views, free geometry, photometric changes."""
 
+from ..utils import IMAGENET_MEAN, IMAGENET_STD
 from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
 from .image import PictureReader, ResizeImaged, to_gray, to_rgb
 from .photometric import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     NormalizeImaged,
     Photometric,
     RandPhotometricd,

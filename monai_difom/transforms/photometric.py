@@ -15,10 +15,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
 
-#: mean of ImageNet images in [0, 1], by channel
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-#: standard deviation of ImageNet images in [0, 1], by channel
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from ..utils import IMAGENET_MEAN, IMAGENET_STD
 
 # Rec. 601 luma, and the rotation-free part of the RGB <-> YIQ change of basis that hue turns act in
 _LUMA = torch.tensor([0.299, 0.587, 0.114])

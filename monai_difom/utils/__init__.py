@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         with_folder,
         write_json,
     )
+    from .imagenet import IMAGENET_MEAN, IMAGENET_STD
     from .names import few, look_up, unknown_name
     from .ranks import (
         all_ranks_here,
@@ -47,6 +48,7 @@ else:
                 "atomic_path file_digest load_state locked refuse_other_content replaced_folder save_state "
                 "save_tensors with_folder write_json"
             ),
+            "imagenet": "IMAGENET_MEAN IMAGENET_STD",
             "names": "few look_up unknown_name",
             "ranks": (
                 "all_ranks_here average_in_place copy_from_main is_main_rank main_rank_only mean_over_ranks "

@@ -4,8 +4,9 @@
 from collections.abc import Sequence
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
+
+from ...utils import IMAGENET_MEAN, IMAGENET_STD
 
 
 class InputNormalization(nn.Module):
@@ -23,7 +24,7 @@ class InputNormalization(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        own_mean, own_std = torch.tensor(IMAGENET_DEFAULT_MEAN), torch.tensor(IMAGENET_DEFAULT_STD)
+        own_mean, own_std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         theirs_mean, theirs_std = torch.tensor(tuple(mean)), torch.tensor(tuple(std))
         if theirs_mean.shape != (3,) or theirs_std.shape != (3,) or float(theirs_std.min()) <= 0:
             raise ValueError(
@@ -45,5 +46,5 @@ def input_normalization(mean: Sequence[float], std: Sequence[float], in_channels
         std: standard deviation per channel.
         in_channels: an image that is not RGB has no ImageNet statistics and is left as it is.
     """
-    same = tuple(mean) == IMAGENET_DEFAULT_MEAN and tuple(std) == IMAGENET_DEFAULT_STD
+    same = tuple(mean) == IMAGENET_MEAN and tuple(std) == IMAGENET_STD
     return nn.Identity() if same or in_channels != 3 else InputNormalization(mean, std)

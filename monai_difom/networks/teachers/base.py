@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...utils import resample, unknown_name
+from ...utils import IMAGENET_MEAN, IMAGENET_STD, resample, unknown_name
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -44,8 +44,8 @@ class InputContract:
     """
 
     size: tuple[int, ...] | None = None
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     multiple_of: int = 1
     interpolation: str = "bilinear"
     colour: str = "rgb"

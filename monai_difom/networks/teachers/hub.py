@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...utils import IMAGENET_MEAN, IMAGENET_STD
 from ...zoo import find_entry
 from .base import InputContract, fixed_size
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SEE_CARD = "see model card"
@@ -52,8 +52,8 @@ class Normalisation:
         interpolation: resize filter, ``"bilinear"`` or ``"bicubic"``.
     """
 
-    mean: tuple[float, ...] = IMAGENET[0]
-    std: tuple[float, ...] = IMAGENET[1]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
 
     def replaced(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
