@@ -7,7 +7,7 @@ A tap is read with a forward hook that lives for one call. The network itself is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -201,3 +201,21 @@ def probe_taps(network: nn.Module, modules: Mapping[str, str], image: torch.Tens
         name: Tap(module=modules[name], channels=found.shape[1], stride=image.shape[-1] / found.shape[-1])
         for name, found in maps.items()
     }
+
+
+def declared_taps(
+    network: nn.Module, taps: Mapping[str, str | Tap], channels: int, size: Sequence[int]
+) -> dict[str, Tap]:
+    """Return a tap for every name, running the network once where only a path is given.
+
+    Args:
+        network: any module.
+        taps: tap name -> dotted module path, or a `Tap` that declares channels and stride.
+        channels: of the image of that run, which is all 0.
+        size: sides of that image.
+    """
+    paths = {name: tap for name, tap in taps.items() if isinstance(tap, str)}
+    weight = next(network.parameters(), torch.zeros(1))
+    image = torch.zeros(1, channels, *size, device=weight.device, dtype=weight.dtype)
+    probed = probe_taps(network, paths, image) if paths else {}
+    return {name: tap if isinstance(tap, Tap) else probed[name] for name, tap in taps.items()}

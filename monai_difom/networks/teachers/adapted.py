@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from ...utils import IMAGENET_MEAN, IMAGENET_STD
 from ..lora import adapter_digest, load_adapters, merge_lora
-from ..taps import Tap, probe_taps, read_taps
+from ..taps import Tap, declared_taps, read_taps
 from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_size
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class SegmentingTeacher(Teacher):
@@ -62,8 +61,8 @@ class SegmentingTeacher(Teacher):
         logits: bool = True,
         input_size: int | Sequence[int] | None = None,
         multiple_of: int | None = None,
-        mean: Sequence[float] = _IMAGENET[0],
-        std: Sequence[float] = _IMAGENET[1],
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
         licence: str = "see the source of the weights",
         source: str | None = None,
     ) -> None:
@@ -78,9 +77,10 @@ class SegmentingTeacher(Teacher):
             merge_lora(network)
         step = multiple_of or int(getattr(network, "divisor", 32))
         size = fixed_size(input_size, step)
-        found = _all_taps(network, layers, taps or {}, logits, size or (2 * step, 2 * step))
-        if not found:
+        wanted = _wanted_taps(network, layers, taps or {}, logits)
+        if not wanted:
             raise ValueError("a teacher needs at least one map: name layers or taps, or set logits to true.")
+        found = declared_taps(network, wanted, 3, size or (2 * step, 2 * step))
         given = [os.fspath(file) for file in (weights, adapters) if file is not None]
         super().__init__(
             {name: TeacherMap(tap.channels, tap.stride) for name, tap in found.items()},
@@ -103,14 +103,13 @@ class SegmentingTeacher(Teacher):
         return f"{self.adapter} {paths} {self.network!r}"
 
 
-def _all_taps(
+def _wanted_taps(
     network: nn.Module,
     layers: Sequence[int],
     extra: Mapping[str, str | Tap],
     logits: bool,
-    size: tuple[int, int],
-) -> dict[str, Tap]:
-    """Return every wanted map as a declared tap; what is not declared is found by one forward pass."""
+) -> dict[str, str | Tap]:
+    """Return every wanted map: the network's own tap, or a module's path."""
     own: Mapping[str, Tap] = getattr(network, "taps", {})
     missing = [layer for layer in layers if f"layer{layer}" not in own]
     if missing:
@@ -123,10 +122,4 @@ def _all_taps(
     wanted.update(extra)
     if logits:
         wanted.setdefault("logits", own.get("logits", ""))
-    paths = {name: tap for name, tap in wanted.items() if isinstance(tap, str)}
-    probed: dict[str, Tap] = {}
-    if paths:
-        weight = next(network.parameters(), torch.zeros(1))
-        image = torch.zeros(1, 3, *size, device=weight.device, dtype=weight.dtype)
-        probed = probe_taps(network, paths, image)
-    return {name: tap if isinstance(tap, Tap) else probed[name] for name, tap in wanted.items()}
+    return wanted

@@ -13,7 +13,7 @@ from torch import nn
 from ...utils.configurations import read_configuration, resolved
 from ..definition import build_network
 from ..encoders import load_encoder
-from ..taps import Tap, probe_taps, read_taps
+from ..taps import Tap, declared_taps, read_taps
 from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_sides, fixed_size
 
@@ -77,7 +77,7 @@ class NetworkTeacher(Teacher):
             state = read_weights(weights, "`weights` takes the state dict of exactly this network.")
             fill_network(network, state, weights, "Save it with torch.save(network.state_dict(), path).")
         size = fixed_sides(input_size, multiple_of, spatial_dims)
-        found = _find_taps(network, taps, in_channels, size or _probe_size(multiple_of, spatial_dims))
+        found = declared_taps(network, taps, in_channels, size or _probe_size(multiple_of, spatial_dims))
         source = source or (os.fspath(weights) if weights is not None else type(network).__name__)
         super().__init__(
             {name: TeacherMap(tap.channels, tap.stride) for name, tap in found.items()},
@@ -270,20 +270,6 @@ def _probe_size(multiple_of: int, spatial_dims: int) -> tuple[int, ...]:
     """Return a small square or cube that a network with this largest stride takes."""
     side = multiple_of * max(2, -(-(_PROBE_SIDE if spatial_dims == 2 else 32) // multiple_of))
     return (side,) * spatial_dims
-
-
-def _find_taps(
-    network: nn.Module, taps: Mapping[str, str | Tap], channels: int, size: tuple[int, ...]
-) -> dict[str, Tap]:
-    """Return a declared tap for every name, running the network once where only a path is given."""
-    paths = {name: tap for name, tap in taps.items() if isinstance(tap, str)}
-    probed: dict[str, Tap] = {}
-    if paths:
-        weight = next(network.parameters(), torch.zeros(1))
-        probed = probe_taps(
-            network, paths, torch.zeros(1, channels, *size, device=weight.device, dtype=weight.dtype)
-        )
-    return {name: tap if isinstance(tap, Tap) else probed[name] for name, tap in taps.items()}
 
 
 def _create_timm(
