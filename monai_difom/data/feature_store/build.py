@@ -119,13 +119,13 @@ def _rows_of_a_shard(row_bytes: int) -> int:
 
 def is_finished(store: FeatureStore, name: str, deep: bool = False) -> bool:
     """Return whether a shard is there, of the written size and, when ``deep``, with every byte as written."""
-    store._shards.pop(name, None)
+    store.forget(name)
     try:
         shard = store.shard(name)
         if deep:
             shard.check()
     except DamagedShardError:
-        store._shards.pop(name, None)
+        store.forget(name)
         return False
     return True
 
@@ -158,7 +158,7 @@ def check_shards(store: FeatureStore, progress: bool = True) -> dict[str, str]:
     """Read every byte of a store; return the damaged shards, each with what is wrong with it."""
     damaged = {}
     for name in tqdm(store.index["shards"], "Checking shards", disable=not progress):
-        store._shards.pop(name, None)
+        store.forget(name)
         try:
             store.shard(name).check()
         except DamagedShardError as error:

@@ -139,6 +139,10 @@ class FeatureStore:
             self._shards[name] = shard
         return self._shards[name]
 
+    def forget(self, name: str) -> None:
+        """Close a shard where it is open: its files may have been written anew."""
+        self._shards.pop(name, None)
+
     def read(self, key: str, view: int, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """Return the stored maps of one image in one view.
 
