@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from monai.handlers import MLFlowHandler
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import FeatureStore, define
+from ..networks.taps import evaluating
 from ..targets import TargetPipeline
 from ..utils import average_in_place, copy_from_main, mean_over_ranks, own_rank, world_size
 from .average import WeightAverage
@@ -120,6 +121,7 @@ class DistillationTrainer(SupervisedTrainer):
         # what comes frozen (the base under LoRA adapters) stays so in every phase
         self.fixed = [p for p in distiller.parameters() if not p.requires_grad]
         self.frozen: list[torch.nn.Module] = []
+        self._grids: dict[tuple[int, ...], dict[str, Sequence[int]]] = {}  # by image size
         super().__init__(
             device=torch.device(device),
             max_epochs=plan.epochs,
@@ -142,7 +144,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
         for handler in train_handlers or ():
             if isinstance(handler, MLFlowHandler):
-                handler.experiment_param = handler.experiment_param or self.parameters()
+                handler.experiment_param = handler.experiment_param or self.tracked_settings()
                 handler.output_transform = _Single(handler.output_transform)
         self._register_handlers(train_handlers or ())
 
@@ -153,7 +155,7 @@ class DistillationTrainer(SupervisedTrainer):
             phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms
         )
 
-    def parameters(self) -> dict[str, Any]:
+    def tracked_settings(self) -> dict[str, Any]:
         """Return what a tracker of experiments notes of a run beside its curves: seed, sizes, phases, student, teachers."""
         loader: Any = self.data_loader
         return {
@@ -198,6 +200,7 @@ class DistillationTrainer(SupervisedTrainer):
             self.targets,
             self.objective,
         )
+        self._grids[tuple(image_size)] = grids
         if store is not None:
             store.fit(self.targets, grids, image_size)
         if self.resume is not None:
@@ -303,7 +306,7 @@ class DistillationTrainer(SupervisedTrainer):
         with self.autocast():
             output["pred"], mapped = self.inferer(image, self.distiller)
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
-        targets = self._targets(batchdata, weights, mapped)
+        targets = self.targets_of(batchdata, weights)
         scored = self.objective(output["pred"], label, mapped, targets, self.targets.terms, weights)
         output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
         output["balance"] = scored.balance
@@ -322,19 +325,42 @@ class DistillationTrainer(SupervisedTrainer):
             output["loss"], *terms = mean_over_ranks(torch.stack(own)).unbind()
             output["terms"] = dict(zip(names, terms, strict=True))
 
-    def _targets(
-        self,
-        batch: Mapping[str, torch.Tensor],
-        weights: Mapping[str, float],
-        mapped: Mapping[str, torch.Tensor],
+    def targets_of(
+        self, batch: Mapping[str, Any], terms: Iterable[str], count: int | None = None
     ) -> dict[str, torch.Tensor]:
-        grids = {name: mapped[name].shape[2:] for name in weights if name != "segmentation"}
+        """Return the targets of a loader's batch: from its stored maps where it brings them, else by the teachers.
+
+        Args:
+            batch: holds ``image``, and ``targets`` (of a feature store) or ``teacher_image``.
+            terms: names of terms; where none but ``segmentation`` is among them, no teacher runs.
+            count: use the first images of the batch only.
+
+        Returns:
+            Term -> ``(B, C, *grid)``, float32, on the grid of the student's map.
+        """
+        known = self._grids_of(batch["image"])
+        grids = {name: known[name] for name in terms if name != "segmentation"}
         if not grids:
-            return {}  # no term needs a teacher: none is run
-        if "targets" in batch:
-            return self.targets.of_batch(batch, grids, self.state.device)
+            return {}
+        device, stored = self.state.device, batch.get("targets")
+        if stored is not None:
+            needed = {self.targets.map_name(name, grid) for name, grid in grids.items()}
+            return self.targets.split({key: stored[key][:count].to(device) for key in needed}, grids)
+        if self.targets.fitted.device.type != device.type:
+            self.targets.to(
+                device
+            )  # with stored training targets the teachers have stayed where they were loaded
         with self.autocast():
-            return self.targets(self.laid_out(batch["teacher_image"]), grids)
+            return self.targets(self.laid_out(batch["teacher_image"][:count]), grids)
+
+    def _grids_of(self, image: torch.Tensor) -> dict[str, Sequence[int]]:
+        """Return term -> grid of the student's map of an image of this size, found by one forward pass a size."""
+        size = tuple(image.shape[2:])
+        if size not in self._grids:
+            with evaluating(self.distiller):
+                _, mapped = self.distiller(self.laid_out(image[:1]))
+            self._grids[size] = {name: value.shape[2:] for name, value in mapped.items()}
+        return self._grids[size]
 
     def laid_out(self, image: torch.Tensor) -> torch.Tensor:
         """Return images on the device of the training, in its memory layout."""

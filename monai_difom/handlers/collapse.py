@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..engines.trainer import DistillationTrainer
+from ..targets.standardize import StreamingCovariance
 from ..utils import is_main_rank
 
 logger = logging.getLogger(__name__)
@@ -19,34 +21,23 @@ class CollapseError(RuntimeError):
     """A distillation term collapsed, and the run is strict about it."""
 
 
-class _TermStatistics:
-    """Streaming sums over validation positions for one term."""
+def figures(target: StreamingCovariance, error: float) -> dict[str, float]:
+    """Return a term's ``r2, target_variance, effective_rank``.
 
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.error = 0.0
-        self.sum = torch.zeros(channels, dtype=torch.float64)
-        self.products = torch.zeros(channels, channels, dtype=torch.float64)
-
-    def update(self, student: torch.Tensor, target: torch.Tensor) -> None:
-        points = target.movedim(1, -1).reshape(-1, target.shape[1]).double().cpu()
-        self.count += points.shape[0]
-        self.error += float((student.double() - target.double()).pow(2).sum())
-        self.sum += points.sum(0)
-        self.products += points.T @ points
-
-    def result(self) -> dict[str, float]:
-        mean = self.sum / self.count
-        covariance = self.products / self.count - torch.outer(mean, mean)
-        eigenvalues = torch.linalg.eigvalsh(covariance).clamp_min(0)
-        total = float(eigenvalues.sum())
-        shares = eigenvalues / max(total, 1e-30)
-        entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
-        return {
-            "r2": 1 - self.error / max(total * self.count, 1e-30) if total > 1e-12 else 0.0,
-            "target_variance": total / len(mean),
-            "effective_rank": float(torch.exp(torch.tensor(entropy))) if total > 1e-12 else 0.0,
-        }
+    Args:
+        target: statistics of the target.
+        error: squared error of the student, summed over positions and channels.
+    """
+    eigenvalues = torch.linalg.eigvalsh(target.scatter / target.count).clamp_min(0)
+    total = float(eigenvalues.sum())
+    shares = eigenvalues / max(total, 1e-30)
+    entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
+    alive = total > 1e-12
+    return {
+        "r2": 1 - error / (total * target.count) if alive else 0.0,
+        "target_variance": total / len(eigenvalues),
+        "effective_rank": math.exp(entropy) if alive else 0.0,
+    }
 
 
 class CollapseMonitor:
@@ -109,22 +100,21 @@ class CollapseMonitor:
     def measure(self, terms: Iterable[str]) -> dict[str, dict[str, float]]:
         """Return term -> figures of the student as it is now, on validation images."""
         trainer = self.trainer
-        found = {name: _TermStatistics(trainer.targets.channels(name)) for name in terms}
+        found = {name: StreamingCovariance(trainer.targets.channels(name)) for name in terms}
+        errors = dict.fromkeys(found, 0.0)
         was_training = trainer.distiller.training
         trainer.distiller.eval()
         left = self.max_images
         for batch in self.loader:
-            device = trainer.state.device
-            _, mapped = trainer.distiller(batch["image"][:left].to(device))
-            grids = {name: mapped[name].shape[2:] for name in found}
-            targets = trainer.targets.of_batch(batch, grids, device, left)
-            for name, statistics in found.items():
-                statistics.update(mapped[name].float(), targets[name])
+            _, mapped = trainer.distiller(batch["image"][:left].to(trainer.state.device))
+            for name, target in trainer.targets_of(batch, found, left).items():
+                found[name].update(target)
+                errors[name] += float((mapped[name].double() - target.double()).pow(2).sum())
             left -= min(left, batch["image"].shape[0])
             if left == 0:
                 break
         trainer.distiller.train(was_training)
-        return {name: statistics.result() for name, statistics in found.items()}
+        return {name: figures(statistics, errors[name]) for name, statistics in found.items()}
 
     def _before(self, _engine: Engine) -> None:
         if self.first_variance:  # resumed: the first figures are those of the first start

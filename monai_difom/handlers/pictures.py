@@ -182,8 +182,7 @@ class PicturePanel:
         masks = shown_masks(logits, batch["label"][: self.images], exclusive(trainer.objective.segmentation))
         columns = [clean, *map(paint_masks, masks)]
         if terms:
-            grids = {name: mapped[name].shape[2:] for name in terms}
-            targets = trainer.targets.of_batch(batch, grids, clean.device, self.images)
+            targets = trainer.targets_of(batch, terms, self.images)
             for name in terms:
                 columns += pca_colours(targets[name].float(), mapped[name].float())
                 titles += [f"{name}: teacher", f"{name}: student"]

@@ -116,7 +116,7 @@ class TeacherDiagnostics:
             heads = dict(zip(distiller.term_names, distiller.heads, strict=True))
             mapped = {name: heads[name](taps[distiller.term_taps[name]]) for name in terms}
         with torch.no_grad():
-            targets = trainer._targets(batch, dict.fromkeys(terms, 1.0), mapped)
+            targets = trainer.targets_of(batch, terms)
         return taps, mapped, targets
 
     def gradient_cosines(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:

@@ -299,28 +299,6 @@ class TargetPipeline(nn.Module):
             targets[name] = target
         return targets
 
-    def of_batch(
-        self,
-        batch: Mapping[str, Any],
-        grids: Mapping[str, Sequence[int]],
-        device: torch.device | str,
-        count: int | None = None,
-    ) -> Maps:
-        """Return the targets of a loader's batch: from its stored maps where it brings them, else by the teachers.
-
-        Args:
-            batch: holds ``targets`` (`map_name` -> ``(B, C, *grid)``, from a feature store) or ``teacher_image``.
-            grids: term name -> spatial size of the student's map.
-            device: where to compute.
-            count: use the first images of the batch only.
-        """
-        if "targets" not in batch:
-            self.to(device)  # with stored training targets the teachers have stayed where they were loaded
-            return self(batch["teacher_image"][:count].to(device, non_blocking=True), grids)
-        needed = {self.map_name(name, grid) for name, grid in grids.items()}
-        stored = {key: batch["targets"][key][:count].to(device, non_blocking=True) for key in needed}
-        return self.split(stored, grids)
-
     def definition(self) -> dict[str, Any]:
         """Return the settings that the fitted parts depend on, as plain data."""
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +70,25 @@ def test_what_was_frozen_learns_again_in_the_next_phase(data: Path) -> None:
     trainer.run()
     key = "student.encoder.0.conv1.weight"
     assert not torch.equal(before[key], weights(trainer)[key])
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_handlers_are_given_the_targets_that_the_step_was_trained_on(data: Path, amp: bool) -> None:
+    trainer = make_trainer(data, make_plan((1, 0, 0)), amp=amp)
+    steps = []
+
+    def compare(_module: torch.nn.Module, arguments: tuple) -> None:
+        batch: Any = trainer.state.batch
+        first = trainer.targets_of(batch, ["low"], 1)
+        torch.testing.assert_close(first["low"], arguments[3]["low"][:1], rtol=0, atol=0.02 if amp else 1e-5)
+        steps.append((arguments[3], trainer.targets_of(batch, trainer.targets.terms)))
+
+    trainer.objective.register_forward_pre_hook(compare)
+    trainer.run()
+    assert {name for used, _ in steps for name in used} == {"low", "high"}
+    for used, found in steps:
+        assert_equal(used, found)
+    assert trainer.targets_of({"image": torch.zeros(1, 3, 64, 32)}, ["segmentation"]) == {}
 
 
 def test_without_distillation_no_teacher_runs(data: Path) -> None:

@@ -21,10 +21,12 @@ from monai_difom.handlers import (
     TrainingCheckpoint,
     TrainingProgress,
 )
+from monai_difom.handlers.collapse import figures
 from monai_difom.handlers.pictures import exclusive, pca_colours, shown_masks
 from monai_difom.losses import AnnotatedLoss, DeepSupervision, FeatureDistillationLoss, StructureLoss
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.targets import DistillationTerm
+from monai_difom.targets.standardize import StreamingCovariance
 from monai_difom.utils import load_state
 
 from ..tiny import make_data, make_plan, make_trainer, validation_loader
@@ -78,6 +80,22 @@ def test_fixed_targets_do_not_collapse_and_the_student_learns_them(data: Path) -
         assert not result["collapsed"], name
         assert result["target_variance"] == pytest.approx(monitor.first_variance[name], rel=1e-5)
     assert monitor.results["low"]["r2"] > 0.2
+
+
+def test_the_spread_of_a_target_far_from_zero_is_measured_and_one_position_is_dead() -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(4, 6, 20, 20, dtype=torch.float64)
+    statistics = StreamingCovariance(6)
+    statistics.update(maps[:1] + 1e8)
+    single = figures(statistics, 0.0)
+    assert single["effective_rank"] == pytest.approx(6, abs=0.2)
+    statistics.update(maps[1:] + 1e8)
+    found = figures(statistics, float(maps.pow(2).sum()) / 2)
+    assert found["target_variance"] == pytest.approx(1, abs=0.05)
+    assert found["r2"] == pytest.approx(0.5, abs=0.01)
+    dead = StreamingCovariance(6)
+    dead.update(maps[:1, :, :1, :1])
+    assert figures(dead, 1.0) == {"r2": 0.0, "target_variance": 0.0, "effective_rank": 0.0}
 
 
 def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path: Path) -> None:
