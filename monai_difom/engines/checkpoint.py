@@ -17,7 +17,7 @@ from ..utils import load_state
 from .average import WeightAverage
 from .distiller import Distiller
 from .objective import Objective
-from .phases import Phase, Plan
+from .phases import Phase, Plan, with_defaults
 
 VERSION = 1
 logger = logging.getLogger(__name__)
@@ -101,10 +101,11 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
         raise ValueError(
             f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only."
         )
+    stored = {**state, "plan": with_defaults(state["plan"])}
     for key, value in _identity(trainer).items():
-        if state.get(key) != value:
+        if stored.get(key) != value:
             raise ValueError(
-                f"{file} belongs to another run: its {key} is {state.get(key)}, here it is {value}. "
+                f"{file} belongs to another run: its {key} is {stored.get(key)}, here it is {value}. "
                 "Resume with the same configuration, or start anew without resume."
             )
     advice = "Use the student and terms that the run was started with."

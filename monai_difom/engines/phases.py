@@ -137,3 +137,9 @@ class Plan:
             }
             plain.append(entry)
         return plain
+
+
+def with_defaults(plan: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a plan of `Plan.as_dict` that an older version wrote, with the fields that phases have today at their defaults."""
+    (today,) = Plan([Phase("", 1)]).as_dict()
+    return [{**today, **phase} for phase in plan]

@@ -272,6 +272,22 @@ def test_a_balancer_of_other_terms_is_refused(data: Path) -> None:
         make_trainer(data, balancer=MLPBalancer(["low", "hihg"]))
 
 
+@pytest.mark.parametrize("field", ["lr", "freeze"])
+def test_a_checkpoint_of_before_a_phase_had_a_field_is_resumed_where_the_field_is_at_its_default(
+    data: Path, tmp_path: Path, field: str
+) -> None:
+    plan, options = Plan([Phase("a", 1), Phase("b", 1)]), {"seed": 3}
+    make_trainer(data, plan, [TrainingCheckpoint(tmp_path)], **options).run()
+    state = load_state(tmp_path / "last.pt")
+    for phase in state["plan"]:
+        del phase[field]
+    save_state(tmp_path / "last.pt", state)
+    make_trainer(data, plan, resume=tmp_path, **options).run()
+    used = Phase("b", 1, **{field: {"lr": 0.5, "freeze": ["encoder"]}[field]})
+    with pytest.raises(ValueError, match="belongs to another run: its plan is"):
+        make_trainer(data, Plan([Phase("a", 1), used]), resume=tmp_path, **options).run()
+
+
 def test_a_run_without_a_gradient_scaler_is_resumed_by_one_that_has_one(data: Path, tmp_path: Path) -> None:
     part = make_trainer(data, handlers=[TrainingCheckpoint(tmp_path)])
     part.add_event_handler(Events.EPOCH_COMPLETED(once=1), part.terminate)
