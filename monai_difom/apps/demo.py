@@ -28,13 +28,14 @@ from ..networks.teachers import NetworkTeacher
 from ..targets import DistillationTerm, TargetPipeline
 from ..transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..utils import atomic_path, load_state, write_json
+from ..utils.weight_files import STUDENT
+from .runs.folder import RunFolder
 from .runs.summary import summarize
 from .runs.timing import milliseconds
 from .scoring.evaluate import evaluate_set, predict_probability
 
 # blue and orange of Okabe and Ito, which every eye tells apart
 MISSED, TOO_MUCH, FOUND = (0, 114, 178), (230, 159, 0), (225, 225, 225)
-DONE = "stage.json"
 NAMES = ("undistilled", "distilled", "teacher")
 # one term each: the place where the student must match the teacher's map of the same name
 TERMS = {"encoder": "bottleneck", "decoder": "decoder_stride2"}
@@ -134,23 +135,23 @@ class Demo:
         Returns:
             The network with the weights of its best epoch on the validation images.
         """
-        s, folder = self.settings, self.output / name
+        s, folder = self.settings, RunFolder(self.output / name)
         set_determinism(self.seed)  # both students begin with the same weights
         network = DifomUNet(features=s.teacher_width if name == "teacher" else s.student_width)
         record = json.dumps({"seed": self.seed, "version": __version__, **asdict(s)})
-        if not (folder / DONE).is_file() or (folder / DONE).read_text() != record:
+        if not folder.stage.is_file() or folder.stage.read_text() != record:
             trainer = self.trainer(network, phases, targets, folder)
             trainer.run()
-            summarize(trainer, {}, folder)
-            (folder / DONE).write_text(record)
-        network.load_state_dict(load_state(folder / "models" / "model.pt"))
+            summarize(trainer, {}, folder.path)
+            folder.stage.write_text(record)
+        network.load_state_dict(load_state(folder.models / STUDENT))
         return network.eval()
 
     def trainer(
-        self, network: DifomUNet, phases: Sequence[Phase], targets: TargetPipeline, folder: Path
+        self, network: DifomUNet, phases: Sequence[Phase], targets: TargetPipeline, folder: RunFolder
     ) -> DistillationTrainer:
         """Return a trainer with validation, monitor, log, pictures and checkpoints, as the bundles do."""
-        s, (train_loader, val_loader) = self.settings, self.loaders(folder.name)
+        s, (train_loader, val_loader) = self.settings, self.loaders(folder.path.name)
         plan, distiller = Plan(phases), Distiller(network, targets)
         evaluator = SupervisedEvaluator(
             device=torch.device("cpu"),
@@ -177,8 +178,8 @@ class Demo:
                 TrainingProgress(),
                 PhaseLog(validator=evaluator),
                 CollapseMonitor(val_loader),
-                PicturePanel(val_loader, folder),
-                TrainingCheckpoint(folder / "models", validator=evaluator, interval=interval),
+                PicturePanel(val_loader, folder.path),
+                TrainingCheckpoint(folder.models, validator=evaluator, interval=interval),
             ],
         )
 
@@ -307,7 +308,7 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
     output, begun, s = Path(output), time.perf_counter(), QUICK if quick else Settings()
     report, picture = output / "demo.json", output / "predictions.png"
     if report.exists():  # that demo is complete: all is done anew
-        for old in (*(output / name / DONE for name in NAMES), report):
+        for old in (*(RunFolder(output / name).stage for name in NAMES), report):
             old.unlink(missing_ok=True)
     demo, threads = Demo(output, seed, s), torch.get_num_threads()
     # networks this small lose more to the coordination of threads than they gain by them

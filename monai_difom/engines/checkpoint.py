@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..networks.weights import fill_network
 from ..targets import TargetPipeline
 from ..utils import load_state
+from ..utils.weight_files import MODELS, STATE, STUDENT
 from .average import WeightAverage
 from .distiller import Distiller
 from .objective import Objective
@@ -99,7 +100,7 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
     state = load_state(file, map_location=trainer.state.device)
     if not isinstance(state, dict) or "distiller" not in state or "plan" not in state:
         raise ValueError(
-            f"{file} is no training checkpoint. Resume from a run's last.pt; model.pt holds the student only."
+            f"{file} is no training checkpoint. Resume from a run's {STATE}; {STUDENT} holds the student only."
         )
     stored = {**state, "plan": with_defaults(state["plan"])}
     for key, value in _identity(trainer).items():
@@ -129,7 +130,7 @@ def resume_training(trainer: Resumable, path: str | os.PathLike) -> None:
 def find_checkpoint(path: str | os.PathLike) -> Path:
     """Return the checkpoint file at a path, or in a run's folder."""
     given = Path(path)
-    for candidate in (given, given / "last.pt", given / "models" / "last.pt"):
+    for candidate in (given, given / STATE, given / MODELS / STATE):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"no checkpoint at {given}: give a last.pt, or the folder that holds it.")
+    raise FileNotFoundError(f"no checkpoint at {given}: give a {STATE}, or the folder that holds it.")

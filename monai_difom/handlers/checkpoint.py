@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from ..engines.trainer import DistillationTrainer
 from ..networks.student import network_state
 from ..utils import is_main_rank, save_state
+from ..utils.weight_files import LAST_STUDENT, STATE, STUDENT
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ class TrainingCheckpoint:
         save_dir: str | os.PathLike,
         validator: Engine | None = None,
         interval: int = 1,
-        last_name: str = "last.pt",
-        best_name: str = "model.pt",
-        last_model_name: str = "last_model.pt",
+        last_name: str = STATE,
+        best_name: str = STUDENT,
+        last_model_name: str = LAST_STUDENT,
     ) -> None:
         self.folder = Path(save_dir)
         self.validator = validator

@@ -38,6 +38,7 @@ from ...transforms import NormalizeImaged, allowed_views
 from ...utils import all_ranks_here, file_digest, is_main_rank, unknown_name, write_json
 from ..bundle.stages import begin_stage, end_stage, keep_best, last_checkpoint
 from ..deployed.facts import Deployment
+from ..runs.folder import RunFolder
 from ..runs.record import finish_record, start_record
 from ..runs.summary import summarize
 from ..scoring.evaluate import evaluate_sets
@@ -216,7 +217,7 @@ class Adaptation:
             self._handlers(folder, validator),
             seed,
             self.device,
-            last_checkpoint(folder / "models"),
+            last_checkpoint(RunFolder(folder).models),
         )
         start_record(trainer, folder)
         trainer.run()
@@ -241,7 +242,7 @@ class Adaptation:
             TrainingProgress(enabled=self.progress),
             PhaseLog(log_dir=folder / "tensorboard", validator=validator),
             PicturePanel(loader=validator.data_loader, output_dir=folder),
-            TrainingCheckpoint(folder / "models", validator, self.how.save_interval),
+            TrainingCheckpoint(RunFolder(folder).models, validator, self.how.save_interval),
         ]
 
     def _dataset(self, items: Items, augment: Callable, seed: int = 0) -> ViewDataset:

@@ -17,10 +17,11 @@ from ...networks.definition import build_network
 from ...networks.lora import load_adapters, merge_lora
 from ...networks.weights import fill_network, read_weights
 from ...utils import write_json
+from ...utils.weight_files import MODELS, STUDENT
 from ..deployed.facts import Deployment
 
 TEACHER, FORMAT = "teacher.json", 1
-MODEL, ADAPTERS = "models/model.pt", "adapters.safetensors"
+MODEL, ADAPTERS = f"{MODELS}/{STUDENT}", "adapters.safetensors"
 _FIRST_WEIGHTS = ("pretrained", "weights")
 
 

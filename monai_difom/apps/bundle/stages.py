@@ -17,10 +17,11 @@ from ...data import check_transfer
 from ...networks.lora import save_adapters
 from ...networks.student import network_state
 from ...utils import load_state, write_json
+from ...utils.weight_files import STATE
+from ..runs.folder import RunFolder
 from .current_config import running_parser, running_settings
 
 logger = logging.getLogger(__name__)
-STAGE = "stage.json"
 Items = Sequence[Mapping[str, Any]]
 
 
@@ -73,10 +74,10 @@ def begin_stage(folder: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     Raises:
         ValueError: the folder holds the stage with other settings; names them.
     """
-    file = Path(folder) / STAGE
+    files = RunFolder(folder)
     here = json.loads(json.dumps(settings, default=str))
-    if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+    found = files.read(files.stage)
+    if found is not None:
         other = [
             f"{name} {found['settings'].get(name)} (now {value})"
             for name, value in here.items()
@@ -90,19 +91,19 @@ def begin_stage(folder: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
         if found["finished"]:
             logger.info("%s is finished already.", folder)
             return False
-    write_json(file, {"settings": here, "finished": False})
+    write_json(files.stage, {"settings": here, "finished": False})
     return True
 
 
 def end_stage(folder: str | os.PathLike) -> None:
     """Note that a stage of `begin_stage` is finished."""
-    file = Path(folder) / STAGE
-    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "finished": True})
+    files = RunFolder(folder)
+    write_json(files.stage, {**files.read(files.stage), "finished": True})
 
 
 def last_checkpoint(folder: str | os.PathLike) -> str:
     """Return the path of the training state that a stage left in a folder, or an empty text where it is to start."""
-    file = Path(folder) / "last.pt"
+    file = Path(folder) / STATE
     return str(file) if file.is_file() else ""
 
 
@@ -225,15 +226,17 @@ def join_stages(
         The summary: its phases are those of all stages; ``teachers``, ``targets`` and ``collapse`` those of the stage that
         distilled; ``stages`` holds the best validation score, and of an adapted teacher the scores on the test sets.
     """
-    history = _read(Path(output_dir) / "history.json", [])
+    files = RunFolder(output_dir)
+    history = files.read(files.history) or []
     earlier: list[dict[str, Any]] = []
     phases: list[dict[str, Any]] = []
     joined = {**summary, "stages": {}}
     for name, folder in stages.items():
-        found = _read(Path(folder) / "summary.json", {})
+        stage = RunFolder(folder)
+        found = stage.read(stage.summary) or {}
         phases += found.get("phases", [])
         offset = len(earlier)
-        for entry in _read(Path(folder) / "history.json", []):
+        for entry in stage.read(stage.history) or []:
             earlier.append({**entry, "epoch": entry["epoch"] + offset})
         if found.get("teachers"):
             joined.update({key: found[key] for key in ("teachers", "targets", "collapse")})
@@ -242,15 +245,11 @@ def join_stages(
         }
     joined["phases"] = [*phases, *summary["phases"]]
     write_json(
-        Path(output_dir) / "history.json",
+        files.history,
         [*earlier, *({**entry, "epoch": entry["epoch"] + len(earlier)} for entry in history)],
     )
-    write_json(Path(output_dir) / "summary.json", joined)
+    write_json(files.summary, joined)
     return joined
-
-
-def _read(file: Path, default: Any) -> Any:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
 
 
 def _parser(caller: str) -> ConfigParser:

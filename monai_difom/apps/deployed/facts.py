@@ -169,15 +169,6 @@ def _facts_of(folder: Path) -> Deployment:
     )
 
 
-def plain_data(value: Any) -> Any:
-    """Return configuration as JSON can hold it; what is no number, text, list or mapping is its own text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_data(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
 def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:
     """Class name -> arguments of the transforms of a chain."""
     found = resolved(config, name) or {}

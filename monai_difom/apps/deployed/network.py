@@ -12,9 +12,10 @@ from torch import nn
 from ...networks.definition import build_network, check_definition, deployed_definition
 from ...networks.weights import fill_network, read_weights
 from ...utils.configurations import resolved
+from ...utils.weight_files import BUNDLE_WEIGHTS
 from .facts import INFERENCE
 
-NETWORK, WEIGHTS = "network_def", "models/model.pt"
+NETWORK, WEIGHTS = "network_def", BUNDLE_WEIGHTS
 
 
 def network_definition(bundle: str | os.PathLike) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ...utils.documents import parse_json
+from ..runs.folder import RunFolder
 from .facts import DEPLOYMENT, METADATA, Deployment, read_deployment
 from .model_files import check_onnx, check_openvino, check_torchscript
 from .network import WEIGHTS, load_network
@@ -117,7 +118,7 @@ def find_bundle(folder: Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    for place in (folder, folder / "bundle"):
+    for place in (folder, RunFolder(folder).bundle):
         if (place / METADATA).is_file():
             return place
     raise FileNotFoundError(

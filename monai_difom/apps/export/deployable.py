@@ -29,6 +29,7 @@ from ..deployed.runners import Runner, find_bundle, named_channels, network_runn
 from ..deployed.signature import key_file, sign
 from ..predict.sources import find_sources, frames, read_picture
 from ..runs.examples import load_examples
+from ..runs.folder import RunFolder
 from ..runs.run import read_run
 from . import formats as writers
 from .model_card import save_pictures, write_card
@@ -88,7 +89,7 @@ def export_bundle(
     refuse_other_content(target, PARITY, METADATA)
     network = load_network(source)
     facts = named_channels(network_runner(network, source / WEIGHTS, read_deployment(source)))
-    run = source.parent if (source.parent / "summary.json").is_file() else None
+    run = source.parent if RunFolder(source.parent).summary.is_file() else None
     trains = _training(source, run, facts, training, "bundle" in wanted)
     reference = network_runner(network, source / WEIGHTS, facts)
     shown = _parity_pictures(images, run, len(facts.mean), limit)
@@ -246,7 +247,8 @@ def _parity_pictures(
 
 
 def _test_images(run: Path) -> list[str]:
-    folder = resolved(run / "config.yaml", "dataset_dir") if (run / "config.yaml").is_file() else None
+    config = RunFolder(run).config
+    folder = resolved(config, "dataset_dir") if config.is_file() else None
     found: list[str] = []
     if folder:
         # a folder that has moved since, or one that only the run's own configuration can read

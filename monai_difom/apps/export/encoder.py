@@ -16,9 +16,8 @@ from ...networks.blocks import encoder_tensors
 from ...networks.blocks.backbone import ENCODER
 from ...utils import atomic_path, file_digest
 from ...utils.configurations import resolved
-from ...utils.documents import read_json
-
-MODEL = "model.pt"
+from ...utils.weight_files import MODELS, STUDENT
+from ..runs.folder import RunFolder
 
 
 def export_encoder(
@@ -80,37 +79,22 @@ def describe_run(run: str | os.PathLike) -> tuple[Path, dict[str, Any]]:
     Raises:
         FileNotFoundError: there is no student.
     """
-    given = Path(run)
-    folder = (
-        given if given.is_dir() else given.parent.parent if given.parent.name == "models" else given.parent
-    )
-    record = _json(folder / "run.json")
-    places = [
-        given,
-        folder / "models" / MODEL,
-        folder / MODEL,
-        Path(record.get("checkpoints") or folder) / MODEL,
-    ]
-    file = next((place for place in places if place.is_file()), None)
+    given, files = Path(run), RunFolder.of(run)
+    file = given if given.is_file() else files.student()
     if file is None:
         raise FileNotFoundError(
-            f"no student at {given}: give a run's folder with models/{MODEL} or {MODEL} in it, or that file."
+            f"no student at {given}: give a run's folder with {MODELS}/{STUDENT} or {STUDENT} in it, or that file."
         )
-    summary = _json(folder / "summary.json") or record
-    known: dict[str, Any] = {"run": folder.resolve().name, "sha256": file_digest(file)}
+    summary = files.read(files.summary) or files.read(files.record) or {}
+    known: dict[str, Any] = {"run": files.path.resolve().name, "sha256": file_digest(file)}
     if "student" in summary:
         known["student"] = summary["student"]["network"]
     known["teachers"] = {
         name: {key: teacher.get(key, "") for key in ("source", "licence")}
         for name, teacher in summary.get("teachers", {}).items()
     }
-    config = folder / "config.yaml"
-    definition = (resolved(config, "network_def") if config.is_file() else None) or {}
+    definition = (resolved(files.config, "network_def") if files.config.is_file() else None) or {}
     if "_target_" in definition:
         known["class"] = definition["_target_"]
         known["arguments"] = {key: value for key, value in definition.items() if key[0] != "_"}
     return file, known
-
-
-def _json(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.is_file() else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from ..deployed.facts import DEPLOYMENT
 from ..runs.examples import load_examples
+from ..runs.folder import RunFolder
 from ..scoring.score_files import scores_section
 from .parity import parity_table
 from .training_config import TRAIN
@@ -97,10 +97,8 @@ def _draw(entry: Mapping[str, Any]) -> Image.Image:
 
 
 def _run_scores(run: Path | None) -> str:
-    file = run / "summary.json" if run is not None else None
-    sets = (
-        json.loads(file.read_text(encoding="utf-8")).get("test_sets", {}) if file and file.is_file() else {}
-    )
+    files = RunFolder(run) if run is not None else None
+    sets = ((files.read(files.summary) if files else None) or {}).get("test_sets", {})
     return scores_section(sets) if sets else ""
 
 

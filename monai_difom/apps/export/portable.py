@@ -7,7 +7,8 @@ from typing import Any
 
 from ...transforms import IMAGENET_MEAN, IMAGENET_STD
 from ...utils.documents import parse_yaml
-from ..deployed.facts import INFERENCE, plain_data
+from ...utils.plain import plain_data
+from ..deployed.facts import INFERENCE
 from ..deployed.network import NETWORK
 from .trained_bundle import with_settings
 

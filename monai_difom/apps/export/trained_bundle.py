@@ -24,13 +24,14 @@ from ...utils import (
     write_json,
 )
 from ...zoo import find_entry
+from ..deployed.facts import INFERENCE, METADATA
+from ..deployed.network import NETWORK, WEIGHTS
 from ..scoring.score_files import scores_section
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
-_CONFIGS = ("configs/inference.yaml", "configs/evaluate.yaml")
+_CONFIGS = (INFERENCE, "configs/evaluate.yaml")
 _COPIED = ("LICENSE", "configs/logging.conf")
-_NEEDED = (*_CONFIGS, *_COPIED, "configs/metadata.json", "docs/README.md")
-_NETWORK = "network_def"
+_NEEDED = (*_CONFIGS, *_COPIED, METADATA, "docs/README.md")
 _COMMANDS = {
     "inference.yaml": "run --bundle_root . --config_file configs/inference.yaml --dataset_dir images --output_dir masks",
     "evaluate.yaml": "run evaluating --bundle_root . --config_file configs/evaluate.yaml --dataset_dir data --output_dir scores",
@@ -86,7 +87,7 @@ def write_trained_bundle(
     """
     check_bundle(source)
     target, origin = Path(folder), Path(source)
-    refuse_other_content(target, "configs/metadata.json")
+    refuse_other_content(target, METADATA)
     teachers = [
         {"name": name, **teacher, "source": public_source(teacher["source"])}
         for name, teacher in summary.get("teachers", {}).items()
@@ -95,17 +96,17 @@ def write_trained_bundle(
     with replaced_folder(target) as draft:
         for name in _COPIED:
             with_folder(draft / name).write_bytes((origin / name).read_bytes())
-        shutil.copyfile(weights, with_folder(draft / "models" / "model.pt"))
+        shutil.copyfile(weights, with_folder(draft / WEIGHTS))
         own = {name: _source(origin, replaced, name) for name in _NEEDED}
-        definition = _deployed(settings[_NETWORK], own[_CONFIGS[0]], draft / "models" / "model.pt")
+        definition = _deployed(settings[NETWORK], own[_CONFIGS[0]], draft / WEIGHTS)
         for name in _CONFIGS:
             text = own[name].read_text(encoding="utf-8")
-            text = with_settings(text, {**settings, _NETWORK: definition})
+            text = with_settings(text, {**settings, NETWORK: definition})
             with_folder(draft / name).write_text(
                 _with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8"
             )
-        metadata = json.loads(own["configs/metadata.json"].read_text(encoding="utf-8"))
-        write_json(draft / "configs/metadata.json", _metadata(metadata, teachers, scores))
+        metadata = json.loads(own[METADATA].read_text(encoding="utf-8"))
+        write_json(draft / METADATA, _metadata(metadata, teachers, scores))
         readme = own["docs/README.md"].read_text(encoding="utf-8")
         with_folder(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")
     return target
@@ -169,8 +170,8 @@ def _build(definition: Mapping[str, Any], config: Path) -> nn.Module:
     """Build a network as the configuration that it goes into would, with its imports."""
     parser = ConfigParser()
     parser.read_config(str(config))
-    parser[_NETWORK] = dict(definition)
-    return parser.get_parsed_content(_NETWORK)
+    parser[NETWORK] = dict(definition)
+    return parser.get_parsed_content(NETWORK)
 
 
 def _with_head(text: str, command: str) -> str:

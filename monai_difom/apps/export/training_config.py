@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from ...utils.configurations import resolved
-from ..runs.record import CONFIG
+from ..runs.folder import RunFolder
 
 TRAIN = "configs/train.yaml"
 # what MONAI Label and `train_on_labels` look up by name, and what MONAI's model zoo wants of a training configuration
@@ -44,7 +44,7 @@ def training_config(run: str | os.PathLike, overlay: str | os.PathLike) -> str:
         FileNotFoundError: the run has no ``config.yaml``, or there is no such overlay.
         ValueError: the run is no single plan of phases on masks of one structure.
     """
-    own = Path(run) / CONFIG
+    own = RunFolder(run).config
     for file in (own, Path(overlay)):
         if not file.is_file():
             raise FileNotFoundError(

@@ -18,6 +18,7 @@ from torch import nn
 from ...engines import DistillationTrainer, Phase, Plan
 from ...metrics import mean_scores
 from ...utils import atomic_path, file_digest, load_state, save_state, unknown_name, write_json
+from ...utils.weight_files import STUDENT
 from ..bundle.command_line import cause_of, end_with_cause
 from ..bundle.current_config import name_empty_run, running_config
 from ..bundle.stages import start_student
@@ -85,7 +86,7 @@ def train_on_labels(only: str | None = None) -> dict[str, Any]:
     trainer.run()
     chain = parser.get_parsed_content("evaluation_chain")
     before, after = (
-        _dice(trainer, file, compared, chain) for file in (bundle / WEIGHTS, checkpoints / "model.pt")
+        _dice(trainer, file, compared, chain) for file in (bundle / WEIGHTS, checkpoints / STUDENT)
     )
     record = {
         "labels": len(labels),
@@ -97,7 +98,7 @@ def train_on_labels(only: str | None = None) -> dict[str, Any]:
         "installed": after >= before,
     }
     if record["installed"]:
-        install_weights(bundle, checkpoints / "model.pt", record)
+        install_weights(bundle, checkpoints / STUDENT, record)
     write_json(folder / RECORD, record)
     logger.info(told(record))
     return record

@@ -14,8 +14,9 @@ from monai.transforms import Compose
 from ...engines import DistillationTrainer
 from ...utils import atomic_path, main_rank_only
 from ..runs.examples import save_examples
+from ..runs.folder import RunError, RunFolder
 from ..runs.record import finish_record, measure_cost
-from ..runs.run import Run, RunError, read_run
+from ..runs.run import Run, read_run
 from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
 from .html import document, text
@@ -156,7 +157,7 @@ def conclude(
         measure_cost(trainer, output_dir)
         student, device = trainer.distiller.student, trainer.state.device
         save_examples(student, test_sets, chain, output_dir, device, **options)
-        logger.info("Report: %s", write_report([output_dir], Path(output_dir) / "report.html"))
+        logger.info("Report: %s", write_report([output_dir], RunFolder(output_dir).report))
     # whatever goes wrong with the page, the training is done and its files are written
     except Exception as error:
         logger.warning(

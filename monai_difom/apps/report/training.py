@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from ..runs.record import CONFIG
+from ..runs.folder import RunFolder
 from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
@@ -140,8 +140,9 @@ def record(columns: Sequence[Column]) -> str:
     parts = [table(["", *(column.head for column in columns)], body, numeric=False), teachers(columns)]
     for column in columns:
         for run in column.runs:
-            if (run.folder / CONFIG).is_file():
-                written = (run.folder / CONFIG).read_text(encoding="utf-8")
+            file = RunFolder(run.folder).config
+            if file.is_file():
+                written = file.read_text(encoding="utf-8")
                 parts.append(details(f"Configuration of {run.name}", f"<pre>{text(written)}</pre>"))
     return section("What was trained with what", *parts)
 

@@ -11,7 +11,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,8 @@ from ...losses import MISSING
 from ...utils import atomic_path
 from ..scoring.evaluate import predict_probability, predict_structures
 from ..scoring.volumes import fullest_slice, predict_volume, volume_picture
+from .folder import RunFolder
 
-FOLDER = "examples"
 KINDS = {"worst": 4, "median": 2, "best": 2}
 SIDE = 480
 
@@ -136,8 +135,7 @@ def save_examples(
             shown = volume_picture(path, places[path], SIDE) if path in places else picture(path)
             jpeg = base64.b64encode(shown).decode("ascii")
             entries[paths[index]].update(kind=kind, jpeg=jpeg)
-        file = Path(output_dir) / FOLDER / f"{name}.json"
-        with atomic_path(file) as temporary:
+        with atomic_path(RunFolder(output_dir).example(name)) as temporary:
             temporary.write_text(json.dumps({"threshold": threshold, "images": entries}), encoding="utf-8")
     network.train(was_training)
 
@@ -161,5 +159,5 @@ def _entry(masks: Sequence[np.ndarray], maps: Sequence[np.ndarray], threshold: f
 
 def load_examples(folder: str | os.PathLike) -> dict[str, dict[str, dict[str, Any]]]:
     """Return test set -> path -> entry of a run's `save_examples`; empty where there is none."""
-    files = sorted((Path(folder) / FOLDER).glob("*.json"))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8"))["images"] for file in files}
+    files = RunFolder(folder)
+    return {file.stem: files.read(file)["images"] for file in files.examples()}

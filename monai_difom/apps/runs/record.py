@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import monai
@@ -22,10 +19,11 @@ from ... import __version__
 from ...engines import DistillationTrainer
 from ...handlers import TrainingCheckpoint
 from ...utils import atomic_path, main_rank_only, write_json
+from ...utils.plain import plain_data
 from ..bundle.current_config import running_config
+from .folder import RunFolder
 from .timing import milliseconds
 
-CONFIG, RECORD = "config.yaml", "run.json"
 _HEAD = """# The configuration of this run: its files merged, with the command line's overrides.
 #
 # Run: python -m monai.bundle run training --config_file {file}
@@ -46,16 +44,16 @@ def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         The record: ``status`` ("running"), ``sessions`` (command, times, device, versions; one a start), ``seed``, ``plan``,
         ``epochs``, ``train_images``, ``checkpoints``, ``student`` and ``teachers`` (source, licence, signature, parameters).
     """
-    folder = Path(output_dir)
+    files = RunFolder(output_dir)
     config = running_config()
     if config is not None:
-        with atomic_path(folder / CONFIG) as temporary:
-            text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=120)
-            temporary.write_text(_HEAD.format(file=folder / CONFIG) + text, encoding="utf-8")
+        with atomic_path(files.config) as temporary:
+            text = yaml.safe_dump(plain_data(config), sort_keys=False, allow_unicode=True, width=120)
+            temporary.write_text(_HEAD.format(file=files.config) + text, encoding="utf-8")
     saver = trainer.stateful.get("checkpoint")
     record = {
         "status": "running",
-        "sessions": [*(_earlier(folder) if trainer.resume is not None else []), _session(trainer)],
+        "sessions": [*(_earlier(files) if trainer.resume is not None else []), _session(trainer)],
         "seed": trainer.seed,
         "plan": trainer.plan.as_dict(),
         "epochs": trainer.plan.epochs,
@@ -64,7 +62,7 @@ def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         "student": describe_student(trainer),
         "teachers": describe_teachers(trainer),
     }
-    write_json(folder / RECORD, record)
+    write_json(files.record, record)
     return record
 
 
@@ -75,22 +73,12 @@ def finish_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -
         trainer: the trainer after its run.
         output_dir: the run's folder; a record that was never started is made now.
     """
-    folder = Path(output_dir)
-    file = folder / RECORD
-    record = json.loads(file.read_text()) if file.is_file() else start_record(trainer, folder)
+    files = RunFolder(output_dir)
+    record = files.read(files.record) or start_record(trainer, files.path)
     record["status"] = "finished"
     record["sessions"][-1]["finished"] = _now()
-    write_json(file, record)
+    write_json(files.record, record)
     return record
-
-
-def plain(value: Any) -> Any:
-    """Return a configuration value as YAML can hold it: what is no number, text, list or mapping becomes text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def describe_student(trainer: DistillationTrainer) -> dict[str, Any]:
@@ -143,8 +131,8 @@ def measure_cost(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         },
     }
     student.train(was_training)
-    file = Path(output_dir) / RECORD
-    write_json(file, {**json.loads(file.read_text()), "cost": cost})
+    files = RunFolder(output_dir)
+    write_json(files.record, {**files.read(files.record), "cost": cost})
     return cost
 
 
@@ -178,9 +166,8 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
-def _earlier(folder: Path) -> list[dict[str, Any]]:
-    file = folder / RECORD
-    return json.loads(file.read_text())["sessions"] if file.is_file() else []
+def _earlier(files: RunFolder) -> list[dict[str, Any]]:
+    return (files.read(files.record) or {"sessions": []})["sessions"]
 
 
 def _device(device: torch.device) -> str:

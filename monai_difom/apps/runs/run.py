@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,7 @@ import yaml
 from ...data import image_group
 from ...metrics import score_columns, unit_of_length
 from ...utils import load_state, look_up
-from .record import CONFIG, RECORD
-
-
-class RunError(ValueError):
-    """A folder that is no run, or runs that do not belong together; the message is for the person who gave them."""
+from .folder import RunError, RunFolder
 
 
 @dataclass(frozen=True)
@@ -124,13 +120,12 @@ def read_run(folder: str | os.PathLike) -> Run:
     Raises:
         RunError: there is no such folder, it holds nothing of a run, or a file of it is damaged.
     """
-    path = Path(folder)
+    path, files = Path(folder), RunFolder(folder)
     if not path.is_dir():
         raise RunError(f"there is no run at {path}. Give the output_dir of a training or of an evaluation.")
-    tables = {file.stem: table for file in sorted(path.glob("*.csv")) if (table := _read_table(file))}
-    summary = _json(path / "summary.json") or _json(path / "evaluation.json") or {}
-    record, history = _json(path / RECORD) or {}, _json(path / "history.json")
-    checkpoint = next((f for f in _checkpoints(path, record) if f.is_file()), None)
+    tables = {file.stem: table for file in files.tables() if (table := _read_table(file))}
+    summary = files.read(files.summary) or files.read(files.evaluation) or {}
+    record, history, checkpoint = files.read(files.record) or {}, files.read(files.history), files.state()
     if not (tables or summary or record or history or checkpoint):
         found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         raise RunError(
@@ -153,8 +148,8 @@ def read_run(folder: str | os.PathLike) -> Run:
     if not record:
         missing.append("run.json: made by an older version, or outside of a bundle (no times, no cost)")
     config = {}
-    if (path / CONFIG).is_file():
-        config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    if files.config.is_file():
+        config = yaml.safe_load(files.config.read_text(encoding="utf-8"))
     return Run(path, tables, summary, history, record, config, tuple(missing))
 
 
@@ -210,22 +205,6 @@ def check_scores(wanted: Sequence[str], table: Table) -> list[str]:
     for name in wanted:
         look_up("score", name, known)
     return list(wanted)
-
-
-def _checkpoints(folder: Path, record: Mapping[str, Any]) -> list[Path]:
-    places = [folder / "models", folder]
-    if record.get("checkpoints"):
-        places.append(Path(record["checkpoints"]))
-    return [place / "last.pt" for place in places]
-
-
-def _json(file: Path) -> Any:
-    if not file.is_file():
-        return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: {error}. Remove it, or run the evaluation again.") from error
 
 
 def _read_table(file: Path) -> Table | None:

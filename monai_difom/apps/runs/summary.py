@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import monai
@@ -15,6 +14,7 @@ from ...engines import DistillationTrainer
 from ...handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
 from ...handlers.teachers import FIGURES
 from ...utils import main_rank_only, write_json
+from .folder import RunFolder
 from .record import describe_student, describe_teachers
 
 
@@ -55,6 +55,6 @@ def summarize(
         figures = {entry["epoch"]: {f: entry.get(f, {}) for f in FIGURES} for entry in teachers.epochs}
     if isinstance(log, PhaseLog):
         history = [{**entry, **figures.get(entry["epoch"], {})} for entry in log.epochs]
-        write_json(Path(output_dir) / "history.json", history)
-    write_json(Path(output_dir) / "summary.json", summary)
+        write_json(RunFolder(output_dir).history, history)
+    write_json(RunFolder(output_dir).summary, summary)
     return summary

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ...losses import MISSING
 from ...metrics import SCORES, image_scores, map_scores, mean_of_structures, mean_scores
 from ...networks.weights import fill_network
 from ...utils import load_state, main_rank_only, write_json
+from ..runs.folder import RunFolder
 from .score_files import write_scores
 from .volumes import predict_volume
 
@@ -199,7 +199,7 @@ def evaluate_sets(
         shown = ", ".join(f"{score.title} {score.show(scores[name][score.name])}" for score in known)
         logger.info("%s: n %d, %s %s", name, scores[name]["n"], shown, unit)
         if output_dir is not None:
-            write_scores(Path(output_dir) / f"{name}.csv", rows)
+            write_scores(RunFolder(output_dir).table(name), rows)
     return scores
 
 
@@ -287,5 +287,5 @@ def evaluate_bundle(
     own = all(is_volume(item["image"]) or "spacing" in item for items in sets.values() for item in items)
     settings = {"threshold": threshold, **measure, "unit": "mm" if own or spacing is not None else "px"}
     content = {"weights": str(weights), "test_sets": scores, "settings": settings}
-    write_json(Path(output_dir) / "evaluation.json", content)
+    write_json(RunFolder(output_dir).evaluation, content)
     return scores

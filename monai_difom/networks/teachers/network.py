@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ...utils.configurations import read_configuration, resolved
+from ...utils.weight_files import BUNDLE_WEIGHTS
 from ..definition import build_network
 from ..encoders import load_encoder
 from ..taps import Tap, declared_taps, read_taps
@@ -237,7 +238,7 @@ def bundle_teacher(
     definition = resolved(file, network_key)
     if not isinstance(definition, Mapping):
         raise ValueError(f"{network_key!r} of {file} is a {type(definition).__name__}, not a torch module.")
-    path = Path(weights) if weights is not None else folder / "models" / "model.pt"
+    path = Path(weights) if weights is not None else folder / BUNDLE_WEIGHTS
     size = path.stat().st_size if path.is_file() else 0
     network = build_network(definition, f"{file}: {network_key}", size)
     arguments.setdefault("source", str(folder))
