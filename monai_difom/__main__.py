@@ -221,6 +221,41 @@ def _features(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _autolabel(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="an adapted teacher (a run's adapt folder), a finished run, a bundle, a .ts, .onnx or .xml file, or a folder of "
+        "maps of any program",
+    )
+    add("--images", type=Path, required=True, metavar="DIR", help="images to label, with those of subfolders")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for soft masks, table and page")
+    add("--views", type=int, default=8, metavar="N", help="dihedral views that are averaged, 1 to 8 (8)")
+    add("--structures", nargs="+", metavar="NAME", help="names of the structures (the teachers')")
+    add("--dtype", choices=("uint8", "float16"), default="uint8", help="8-bit PNG, or float16 (uint8)")
+    add("--device", help="where networks run: cpu, cuda:0 (a GPU where there is one)")
+    add("--workers", type=int, default=2, metavar="N", help="threads that load images (2)")
+    add("--skip-bad", action="store_true", help="report images that cannot be read, and go on")
+    add(
+        "--shown",
+        type=int,
+        default=12,
+        metavar="N",
+        help="images on each side of the page, 0 for no page (12)",
+    )
+    add(
+        "--trust",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="build a network of your own from these modules; without it only known packages build networks",
+    )
+
+
 def _label(parser: argparse.ArgumentParser) -> None:
     add, app = parser.add_argument, Path("runs/label/app")
     add(
@@ -285,6 +320,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "monai_difom.apps.label.server:run_label",
     ),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
+    "autolabel": (
+        "soft masks of any images by adapted teachers or any other network, and what to label next",
+        _autolabel,
+        "monai_difom.apps.autolabel.command:run_autolabel",
+    ),
     "features": (
         "the feature store: run the teachers once, train many times",
         _features,

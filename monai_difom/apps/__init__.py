@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..engines.feature_builder import FeatureBuilder
     from .autolabel.adapt import Adaptation
     from .autolabel.adapted import adapted_weights
+    from .autolabel.label import label_images
     from .bundle.command_line import check_images, check_overrides
     from .bundle.current_config import running_settings
     from .bundle.pretrain import pretrain_encoder
@@ -47,6 +48,7 @@ else:
             ".engines.feature_builder": "FeatureBuilder",
             "autolabel.adapt": "Adaptation",
             "autolabel.adapted": "adapted_weights",
+            "autolabel.label": "label_images",
             "bundle.command_line": "check_images check_overrides",
             "bundle.current_config": "running_settings",
             "bundle.pretrain": "pretrain_encoder",

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+
+from ...data import SoftMasks
 from ...utils import atomic_path
-from ..report.html import NONE, document, number, section, table, text
+from ..predict.contours import COLORS, draw_contours
+from ..predict.sources import read_picture
+from ..report.html import NONE, document, grid, number, section, table, text
 from .adapted import AdaptedTeacher
+
+_TILE = 360  # pixels of the longer side of a picture on the page
 
 
 def adaptation_page(teacher: AdaptedTeacher) -> Path:
@@ -56,3 +67,66 @@ def write_page(file: Path, page: str) -> Path:
     with atomic_path(file) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return file
+
+
+def label_page(masks: SoftMasks, rows: Sequence[Mapping[str, Any]], shown: int = 12) -> Path:
+    """Write ``autolabel.html``: how sure the teachers are, and their contours on the least and the most certain images.
+
+    Args:
+        masks: the soft masks.
+        rows: of `write_ranking`, with ``image``.
+        shown: images of each kind.
+
+    Returns:
+        The file.
+    """
+    first = [row for row in rows if not row["like"]][:shown]
+    surest = sorted(rows, key=lambda row: (row["uncertainty"], -row["foreground"]))[:shown]
+    colours = ", ".join(
+        f"{text(name)} {_swatch(place)}" for place, name in enumerate(masks.structures) if place < len(COLORS)
+    )
+    lead = (
+        f'<p class="note">{len(rows)} images by {len(masks.teachers)} teacher(s), {len(masks.index["views"])} view(s). '
+        f"Contours at probability .5: {colours}.</p>"
+    )
+    note = (
+        "Certainty: the Dice that the mask at .5 is expected to have if the probabilities are right. Disagreement: one less "
+        "the mean Dice of all pairs of teachers, or of the views of a single one."
+    )
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("certainty", "disagreement")}
+    figures = [["mean of all images", *(number(mean[name]) for name in mean)]]
+    page = document(
+        "Soft masks",
+        "Soft masks",
+        lead,
+        section("Figures", table(["", *mean], figures), note=note),
+        section("Label these next", _tiles(masks, first), note="Images that look alike are shown once."),
+        section("The most certain", _tiles(masks, surest)),
+    )
+    return write_page(masks.folder / "autolabel.html", page)
+
+
+def _tiles(masks: SoftMasks, rows: Sequence[Mapping[str, Any]]) -> str:
+    return grid(*(_tile(masks, row) for row in rows), kind="tiles")
+
+
+def _tile(masks: SoftMasks, row: Mapping[str, Any]) -> str:
+    """A picture with contours and its figures."""
+    picture = read_picture(row["image"])
+    share = min(1.0, _TILE / max(picture.shape[:2]))
+    size = tuple(max(1, round(side * share)) for side in picture.shape[:2])
+    small = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+    found = F.interpolate(masks.read(row["image"])[None], size, mode="bilinear", align_corners=False)[0]
+    stream = io.BytesIO()
+    Image.fromarray(draw_contours(small, (found > 0.5).numpy(), 2)).save(stream, "JPEG", quality=85)
+    name = Path(row["image"]).name
+    caption = f"{name}: certainty {row['certainty']:.2f}, disagreement {row['disagreement']:.2f}"
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    return (
+        f'<figure class="tile"><div class="shot"><img src="data:image/jpeg;base64,{data}" alt="{text(caption)}"></div>'
+        f"<figcaption>{text(caption)}</figcaption></figure>"
+    )
+
+
+def _swatch(place: int) -> str:
+    return f'<span style="color: rgb{COLORS[place]}">&#9632;</span>'

@@ -83,7 +83,11 @@ class SoftMasks:
 
     @cached_property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """Digest of an image -> ``name, file, size, crc, range, certainty, disagreement, teachers``."""
+        """Digest of an image -> what is known of its soft mask.
+
+        ``name, file, size, crc, range, foreground`` (share of pixels above .5), ``certainty, disagreement, teachers, learned``
+        (whether any of these teachers was trained on the image's own mask), ``look`` (a thumbnail).
+        """
         return {**self.index["entries"], **unmerged_entries(self.folder)}
 
     @property

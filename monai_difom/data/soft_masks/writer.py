@@ -124,6 +124,8 @@ class SoftMaskWriter:
         certainty: float,
         disagreement: float,
         teachers: Sequence[str],
+        learned: bool = False,
+        look: str = "",
     ) -> None:
         """Write the soft mask of one image.
 
@@ -134,6 +136,8 @@ class SoftMaskWriter:
             certainty: see `certainty`.
             disagreement: see `disagreement`.
             teachers: names of the teachers that said it.
+            learned: whether any of them was trained on the image's own mask.
+            look: a thumbnail of the image for comparisons, as text.
 
         Raises:
             SoftMaskError: not one channel per structure, or values that are no probabilities.
@@ -158,7 +162,10 @@ class SoftMaskWriter:
             "range": [round(low, 4), round(high, 4)],
             "certainty": round(certainty, 4),
             "disagreement": round(disagreement, 4),
+            "foreground": round(float((probability > 0.5).float().mean()), 4),
             "teachers": list(teachers),
+            "learned": bool(learned),
+            "look": look,
         }
         line = json.dumps([key, entry]) + "\n"
         with (
