@@ -7,7 +7,7 @@ The package root imports nothing heavy: its rooms (`monai_difom.losses`, `.netwo
 from __future__ import annotations
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -25,11 +25,15 @@ _ROOMS = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It holds: {', '.join(_ROOMS)}.")
+    if name == "train":
+        return import_module(f"{__name__}.apps.train").train
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}. It holds: {', '.join((*_ROOMS, 'train'))}."
+    )
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_ROOMS]
+    return [*globals(), *_ROOMS, "train"]

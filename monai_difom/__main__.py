@@ -23,6 +23,45 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
+def _train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", type=Path, nargs="?", metavar="DATA", help="folder of images with masks, or a datalist.json")
+    add("--resume", dest="resume_run", type=Path, metavar="RUN", help="go on with an interrupted run")
+    add(
+        "--teacher",
+        dest="teachers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what teaches: see the verb teachers",
+    )
+    add("--student", metavar="NAME", help="overlay of configs/students (the bundle's own U-Net)")
+    add("--recipe", metavar="NAME", help="overlay of configs/recipes (the bundle's own)")
+    add("--bundle", default="polyp_difom", metavar="NAME", help="whose method is used (polyp_difom)")
+    add("--control", action="store_true", help="also train the student without teachers, and report both")
+    add("--quick", action="store_true", help="small and short, to see that everything runs")
+    add(
+        "--images", metavar="NAME", help="folder of images inside DATA, where it has another name than images"
+    )
+    add("--masks", metavar="NAME", help="folder of masks inside DATA")
+    add("--suffix", default="", metavar="TEXT", help="behind an image's name in its mask's name, as _mask")
+    add("--group", metavar="REGEX", help="which images belong together: a patient's, a video's")
+    add("--unlabelled", type=Path, metavar="DIR", help="further images, without masks")
+    add("--structure", metavar="NAME", help="what is segmented, as polyp or nucleus")
+    add("--task", metavar="TEXT", help="the task in a few words, for the model card")
+    add("--modality", metavar="NAME", help="what the images are, as endoscopy or microscopy")
+    add("--output", type=Path, metavar="DIR", help="the run's folder (one below runs/)")
+    add(
+        "--set",
+        dest="set_values",
+        nargs="+",
+        default=[],
+        metavar="ID=VALUE",
+        help="anything of the configuration",
+    )
+    add("--traceback", action="store_true", help="show where in the code an error came from")
+
+
 def _init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="name of the bundle, such as polyp_difom")
     parser.add_argument(
@@ -273,6 +312,11 @@ def _label(parser: argparse.ArgumentParser) -> None:
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
 # the exit code
 VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "train": (
+        "train a student, with teachers or alone, from a folder of images with masks",
+        _train,
+        "monai_difom.apps.train.command:run_train",
+    ),
     "compare": (
         "compare two runs, image by image, on the same test sets",
         _compare,
@@ -338,8 +382,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m monai_difom",
         description="Distil vision foundation models into light segmentation networks.",
-        epilog="Training is a bundle command: python -m monai.bundle run training; see the head of "
-        "bundles/polyp_difom/configs/train.yaml.",
+        epilog="Training is also a bundle command: python -m monai.bundle run training; see the verb init.",
     )
     parser.add_argument("--version", action="version", version=f"monai_difom {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)

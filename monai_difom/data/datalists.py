@@ -247,6 +247,12 @@ def _child(folder: Path, names: Sequence[str]) -> Path | None:
     return next((by_name[name] for name in names if name in by_name), None)
 
 
+def pair_folders(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folders of images and of masks inside a folder; None where it has not both."""
+    images, masks = _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)
+    return None if images is None or masks is None else (images, masks)
+
+
 def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Image files of a folder by stem; hidden files and other types are passed over."""
     files: dict[str, Path] = {}

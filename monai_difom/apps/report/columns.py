@@ -13,7 +13,7 @@ from ..runs.run import Run, Table, merge
 from .charts import sample
 from .html import text
 
-# a mean at or under this Dice counts as a polyp that was not found
+# a mean at or under this Dice counts as a structure that was not found
 FAILURE = 0.5
 
 

@@ -14,7 +14,7 @@ from .columns import FAILURE, Column, baseline_of, students, test_set_names
 from .html import NONE, details, grid, interval, number, section, short, table, text, with_interval
 
 DICE = SCORES["dice"]
-# shares of the image that a polyp covers
+# shares of the image that the structure covers
 SIZES = ((0.0, 0.02), (0.02, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 1.01))
 
 
@@ -131,13 +131,13 @@ def comparison(columns: Sequence[Column]) -> str:
 
 
 def by_size(columns: Sequence[Column]) -> str:
-    """Dice and failures by the share of the image that the polyp covers."""
+    """Dice and failures by the share of the image that the structure covers."""
     needed = {"foreground", "height", "width"}
     known = [c for c in columns if any(needed <= set(t.columns) for t in c.tables.values())]
     if not known:
         why = "The tables of scores lack the columns foreground, height and width: run the evaluation again."
         return (
-            section("By polyp size", f'<p class="warn">{why}</p>') if any(c.tables for c in columns) else ""
+            section("By size of the structure", f'<p class="warn">{why}</p>') if any(c.tables for c in columns) else ""
         )
     parts = []
     for name in test_set_names(known):
@@ -166,12 +166,12 @@ def by_size(columns: Sequence[Column]) -> str:
             if count:
                 dots += [Dot(f"{label} of the image, {count} images"), *own]
                 rows.append([label, str(count), *cells])
-        head = ["polyp covers", "images", *(column.head for column in known)]
+        head = ["structure covers", "images", *(column.head for column in known)]
         if rows:
-            chart = interval_chart(f"{name}: Dice by polyp size, with 95 % interval", dots)
+            chart = interval_chart(f"{name}: Dice by size of the structure, with 95 % interval", dots)
             parts.append(chart + table(head, rows))
     note = f"Share of the image that the mask covers. Failed: Dice under {FAILURE}, mean of the runs. Empty masks are left out."
-    return section("By polyp size", *parts, note=note)
+    return section("By size of the structure", *parts, note=note)
 
 
 def _of_size(scored: Table | None, low: float, high: float) -> Table | None:

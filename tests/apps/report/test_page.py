@@ -39,7 +39,7 @@ def test_every_section_is_there_and_the_undistilled_run_is_the_baseline(written:
         "Results",
         "Paired comparison",
         "Pictures",
-        "By polyp size",
+        "By size of the structure",
         "Training, by phase",
         "Collapse monitor",
         "What the student takes over",

@@ -1,0 +1,101 @@
+"""A finished training: its network, scores and report, and the box that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table as Grid
+from torch import nn
+
+from ...metrics import bootstrap_mean
+from ..deployed.network import load_network
+from ..runs.compare import compare_runs
+from ..runs.run import Run, read_run
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a training left.
+
+    Args:
+        folder: the run's folder.
+        control: folder of the undistilled twin; None where none was trained.
+    """
+
+    folder: Path
+    control: Path | None = None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained student, on the CPU, in eval mode."""
+        return load_network(self.bundle)
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Test set -> score -> mean."""
+        return dict(self.read.summary.get("test_sets", {}))
+
+    @property
+    def report(self) -> Path:
+        """The page about the run, and about its control where there is one."""
+        return self.folder / "report.html"
+
+    @property
+    def bundle(self) -> Path:
+        """The trained student as a MONAI Bundle."""
+        return self.folder / "bundle"
+
+    @cached_property
+    def read(self) -> Run:
+        """All that the folder says."""
+        return read_run(self.folder)
+
+    def gains(self) -> dict[str, str]:
+        """Return test set -> gain in Dice over the control, with its interval; empty without a control."""
+        if self.control is None:
+            return {}
+        found = compare_runs([read_run(self.control)], [self.read])
+        texts = {}
+        for name, scores in found.items():
+            change, better = scores["dice"][0].difference, scores["dice"][0].verdict()
+            texts[name] = f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}): {better}"
+        return texts
+
+    def show(self, console: Console | None = None) -> None:
+        """Print the box that ends a training."""
+        grid, gains = Grid.grid(padding=(0, 2)), self.gains()
+        for name, table in self.read.tables.items():
+            dice = bootstrap_mean(table.columns["dice"], table.groups)
+            grid.add_row(
+                f"Dice, {name}", f"{dice.mean:.3f} ({dice.low:.3f} to {dice.high:.3f}), {dice.images} images"
+            )
+            if name in gains:
+                grid.add_row("  gain over the control", gains[name])
+        if not self.read.tables:
+            grid.add_row("Dice", "no test set was scored")
+        best: dict[str, Any] = self.read.summary.get("best") or {}
+        if best.get("best") is not None:
+            grid.add_row("Best epoch", f"{best['best_epoch']}, validation Dice {best['best']:.3f}")
+        grid.add_row("Monitor", self.monitor())
+        grid.add_row("Model", str(self.bundle))
+        if self.report.is_file():
+            grid.add_row("Report", str(self.report))
+        grid.add_row(
+            "Next", f"monai-difom predict --model {self.bundle} --input IMAGES --output masks --overlay"
+        )
+        (console or Console()).print(Panel(grid, title=self.folder.name, expand=False))
+
+    def monitor(self) -> str:
+        """Return in a few words what the collapse monitor found."""
+        found = self.read.summary.get("collapse") or {}
+        bad = [term for term, figures in found.items() if figures.get("collapsed")]
+        if not found:
+            return "no features were distilled"
+        if bad:
+            return f"COLLAPSED: {', '.join(bad)}; these teachers taught nothing"
+        return ", ".join(f"{term} explains {max(0.0, figures['r2']):.0%}" for term, figures in found.items())

@@ -1,0 +1,239 @@
+"""From what is asked for to a bundle that trains exactly that: one merged configuration, with metadata that is true of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+
+from ...utils import atomic_path, write_json
+from ..bundle.command_line import check_overrides
+from ..bundle.shipped import bundle_folder, overlay_file
+from .layout import Layout, find_layout
+from .request import Request
+from .teachers import Taught, find_teachers
+
+#: what ``--quick`` sets: seconds to minutes, figures that mean nothing
+QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6}
+CONTROL = "control"
+#: bundle -> overlay of the same student without any teacher
+ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
+_COPIED = ("LICENSE", "configs/logging.conf")
+_COMMANDS = ("configs/inference.yaml", "configs/evaluate.yaml")
+_README = """# {name}
+
+{description}
+
+Trained by `monai-difom train` on {data_source}. `configs/train.yaml` is the whole configuration; it runs again with
+
+    python -m monai.bundle run training --bundle_root . --config_file configs/train.yaml
+
+## Input and output
+
+RGB, ImageNet mean and deviation. Output: logits of {structure}, of the size of the input.
+
+## License
+
+Apache-2.0, see LICENSE. The weights inherit the terms of the images and of the teachers that they were trained with.
+"""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training that is ready to run.
+
+    Args:
+        folder: the run's folder.
+        config: merged configuration, plain data.
+        metadata: of the bundle that is trained.
+        origin: folder of the bundle whose method it is.
+        notes: sentences for the person, one line each.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    origin: Path
+    notes: tuple[str, ...]
+
+    @property
+    def source(self) -> Path:
+        """The bundle that is written and trained."""
+        return self.folder / "source"
+
+    def write(self) -> None:
+        """Write the bundle that is trained: configurations, metadata, licence."""
+        for name in _COPIED:
+            (self.source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.origin / name, self.source / name)
+        write_text(
+            self.source / "configs/train.yaml", yaml.safe_dump(self.config, sort_keys=False, width=120)
+        )
+        for name in _COMMANDS:
+            write_text(
+                self.source / name, neutral((self.origin / name).read_text(encoding="utf-8"), self.structure)
+            )
+        write_json(self.source / "configs/metadata.json", self.metadata)
+        readme = _README.format(structure=self.structure, **self.metadata)
+        (self.source / "docs").mkdir(exist_ok=True)
+        write_text(self.source / "docs/README.md", readme)
+
+    @property
+    def structure(self) -> str:
+        """What is segmented, in a word."""
+        return str(self.config["structure"])
+
+    def words(self, resume: bool = False) -> list[str]:
+        """Return MONAI's own command that does the same."""
+        start = [sys.executable, "-m", "monai.bundle", "run", "training", "--bundle_root", str(self.source)]
+        more = ["--resume", str(self.folder / "models" / "last.pt")] if resume else []
+        return [*start, "--config_file", str(self.source / "configs/train.yaml"), *more]
+
+    def command(self) -> str:
+        """Return that command as a person types it."""
+        return shlex.join(["python", *self.words()[1:]])
+
+
+def make_plan(request: Request) -> TrainingPlan:
+    """Merge a bundle, overlays and options into one configuration.
+
+    Raises:
+        ValueError, FileNotFoundError: a name that nothing has, images that are not found; each says what is allowed.
+    """
+    bundle = bundle_folder(request.bundle)
+    taught, layout = find_teachers(request.teachers), find_layout(request)
+    files = [
+        bundle / "configs/train.yaml",
+        *(overlay_file(name) for name in (*layout.overlays, *taught.overlays)),
+    ]
+    if request.student:
+        files.append(overlay_file(request.student, "students"))
+    if request.recipe:
+        files.append(overlay_file(request.recipe, "recipes"))
+    alone = not request.teachers
+    if alone:
+        files.append(overlay_file(alone_overlay(bundle)))
+    config = merged(files)
+    folder = (request.output or free_folder(request)).expanduser().resolve()
+    options = {
+        **layout.options,
+        **taught.options,
+        **({"teachers": taught.teachers} if taught.teachers else {}),
+        **({"unlabelled": str(request.unlabelled.expanduser().resolve())} if request.unlabelled else {}),
+        **(QUICK if request.quick else {}),
+        **{name: value for name in ("structure", "task", "modality") if (value := getattr(request, name))},
+        **request.settings,
+    }
+    check_overrides(
+        ["run", "--config_file", str([str(file) for file in files]), *(f"--{name}" for name in options)]
+    )
+    places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": folder / "models"}
+    for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
+        put(config, name, value)
+    notes = (layout.note, _taught_by(request, taught))
+    return TrainingPlan(folder, config, describe(bundle, config, request, layout), bundle, notes)
+
+
+def control_of(plan: TrainingPlan) -> TrainingPlan:
+    """Return the undistilled twin: the same student, images, steps and seed, without teachers and what they said."""
+    config = json.loads(json.dumps(plan.config))
+    folder = plan.folder / CONTROL
+    alone = merged([overlay_file(alone_overlay(plan.origin))])
+    for name, value in {**alone, "output_dir": str(folder), "ckpt_dir": str(folder / "models")}.items():
+        put(config, name, value)
+    for name in ("soft_masks", "unlabelled", "feature_store"):
+        if name in config:
+            config[name] = None
+    config["bundle_root"] = str(folder / "source")
+    if "prepared_dir" in config:
+        config["prepared_dir"] = str(plan.folder / "data")
+    return TrainingPlan(folder, config, plan.metadata, plan.origin, ())
+
+
+def alone_overlay(bundle: Path) -> str:
+    """Return the overlay under which a bundle trains its student without teachers.
+
+    Raises:
+        ValueError: the bundle has none.
+    """
+    if bundle.name not in ALONE:
+        raise ValueError(
+            f"{bundle.name} trains no student without teachers: name some (--teacher), and leave out --control. Allowed "
+            f"without: {', '.join(ALONE)}."
+        )
+    return ALONE[bundle.name]
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text beside its place and rename it."""
+    with atomic_path(file) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def merged(files: list[Path]) -> dict[str, Any]:
+    """Return configuration files joined as MONAI joins them, unresolved."""
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    return dict(parser.get())
+
+
+def put(config: dict[str, Any], name: str, value: Any) -> None:
+    """Set an id, at any depth, in a configuration."""
+    parser = ConfigParser(config)
+    parser.set(value, name.replace("#", "::"))
+    config.update(parser.get())
+
+
+def describe(bundle: Path, config: Mapping[str, Any], request: Request, layout: Layout) -> dict[str, Any]:
+    """Return metadata that is true of this run: what was not said stays neutral, whatever the bundle is for."""
+    metadata = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))
+    structure, modality = str(config.get("structure")), str(config.get("modality"))
+    task = request.task or f"Segmentation of {structure} in {modality} images"
+    metadata |= {
+        "name": task,
+        "task": task,
+        "description": "A light network that was trained on masks"
+        + (f" and by {', '.join(request.teachers)}." if request.teachers else "."),
+        "data_source": Path(layout.options["dataset_dir"]).name,
+        "image_classes": f"RGB image ({modality}), ImageNet mean and deviation",
+        "label_classes": f"0 background, 1 {structure}",
+        "pred_classes": f"0 background, 1 {structure}",
+        "references": [],
+    }
+    layout_of_data = metadata["network_data_format"]
+    layout_of_data["inputs"]["image"]["modality"] = modality
+    layout_of_data["outputs"]["pred"]["channel_def"] = {"0": structure}
+    return metadata
+
+
+def neutral(text: str, structure: str) -> str:
+    """Return a configuration of a bundle under its first line, with this run's structure and no data of its own."""
+    head = text.partition("\n")[0]
+    body = text[re.search(r"^(?!#)", text, re.MULTILINE).start() :]  # type: ignore[union-attr]
+    body = re.sub(r"(?m)^dataset_dir: .*$", "dataset_dir: data", body)
+    body = re.sub(r"(labels: )\{\w+: 1\}", rf"\1{{{structure}: 1}}", body)
+    return f"{head}\n{body}"
+
+
+def free_folder(request: Request) -> Path:
+    """Return a name for the run's folder that tells data, student and teachers, and that nothing has yet."""
+    parts = [request.data.expanduser().resolve().stem, request.student or "", request.recipe or ""]
+    parts += [Path(name).stem for name in request.teachers] or ["alone"]
+    name = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
+    folders = (Path("runs") / (name if number == 1 else f"{name}_{number}") for number in range(1, 10_000))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _taught_by(request: Request, taught: Taught) -> str:
+    if request.teachers:
+        return f"Teachers: {', '.join(request.teachers)}."
+    return "No teacher is named: the student is trained on masks alone. `monai-difom teachers` lists what can teach."
