@@ -1,4 +1,4 @@
-"""Sections about the scores: key figures, tables, paired comparison, polyp sizes."""
+"""Sections about the scores: key figures, tables, paired comparison, sizes of the structure."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def by_size(columns: Sequence[Column]) -> str:
     if not known:
         why = "The tables of scores lack the columns foreground, height and width: run the evaluation again."
         return (
-            section("By size of the structure", f'<p class="warn">{why}</p>') if any(c.tables for c in columns) else ""
+            section("By size of the structure", f'<p class="warn">{why}</p>')
+            if any(c.tables for c in columns)
+            else ""
         )
     parts = []
     for name in test_set_names(known):
