@@ -14,6 +14,7 @@ from .deep_supervision import DeepSupervision
 from .feature import FeatureDistillationLoss
 from .frequency import FrequencyDistillationLoss
 from .logit import LogitDistillationLoss
+from .semimetric import SemimetricDiceCELoss
 from .structure import StructureLoss
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LogitDistillationLoss",
     "MLPBalancer",
     "RunningMeanBalancer",
+    "SemimetricDiceCELoss",
     "StaticBalancer",
     "StructureLoss",
     "TeacherDropping",
