@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .groups import regroup, split_folds
     from .items import is_volume
     from .layouts import class_names, prepare_layout
+    from .mixed_sampler import MixedSampler
     from .nifti import volume_sets, volume_slices, voxel_size
     from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
     from .structures import LoadStructuresd, check_structures, read_structures, structure_names
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
         strong_augmentation,
         transfer_items,
         transfer_of_labelled,
-        unlabelled_images,
     )
+    from .unlabelled import check_unlabelled, unlabelled_images, unlabelled_items
     from .volume_grids import CheckVolumesd
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -70,14 +71,14 @@ else:
             "groups": "regroup split_folds",
             "items": "is_volume",
             "layouts": "class_names prepare_layout",
+            "mixed_sampler": "MixedSampler",
             "nifti": "volume_sets volume_slices voxel_size",
             "soft_masks": "MapFolder SoftMaskError SoftMasks SoftMaskWriter open_soft_masks",
             "structures": "LoadStructuresd check_structures read_structures structure_names",
             "synthetic": "make_polyps polyp_image",
             "synthetic_fluoroscopy": "STRUCTURES make_fluoroscopy swallow_frame",
-            "transfer": (
-                "image_chain strong_augmentation transfer_items transfer_of_labelled unlabelled_images"
-            ),
+            "transfer": "image_chain strong_augmentation transfer_items transfer_of_labelled",
+            "unlabelled": "check_unlabelled unlabelled_images unlabelled_items",
             "volume_grids": "CheckVolumesd",
         },
     )

@@ -10,6 +10,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImag
 from ..transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    MixSoftMaskd,
     NormalizeImaged,
     PictureReader,
     RandGeometryd,
@@ -22,10 +23,14 @@ from .checks import BinaryMaskd, CheckPaird, ClassChannelsd
 from .structures import LoadStructuresd
 
 PAIR: tuple[Hashable, ...] = ("image", "label")
+MOVED: tuple[Hashable, ...] = (*PAIR, "soft_mask")
 
 
 def _picture_pair(
-    mask_threshold: float | None, structures: Sequence[str] | None = None, classes: int | None = None
+    mask_threshold: float | None,
+    structures: Sequence[str] | None = None,
+    classes: int | None = None,
+    missing: bool = False,
 ) -> list:
     """Load an RGB picture and its binary mask, or the masks of its structures, upright, and refuse what does not fit."""
     if structures is not None:
@@ -37,12 +42,14 @@ def _picture_pair(
         ]
     return [
         LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
-        LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8),
-        EnsureChannelFirstd(PAIR),
+        LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8, allow_missing_keys=missing),
+        EnsureChannelFirstd(PAIR, allow_missing_keys=missing),
         # MONAI reads pictures on their side; pretrained teachers want them upright
-        Transposed(PAIR, indices=[0, 2, 1]),
+        Transposed(PAIR, indices=[0, 2, 1], allow_missing_keys=missing),
         CheckPaird(),
-        ClassChannelsd("label", classes) if classes else BinaryMaskd("label", mask_threshold),
+        ClassChannelsd("label", classes, allow_missing_keys=missing)
+        if classes
+        else BinaryMaskd("label", mask_threshold, allow_missing_keys=missing),
     ]
 
 
@@ -54,16 +61,17 @@ def loading_chain(
 ) -> Compose:
     """Return the deterministic chain of training: picture and mask at the student's size, 8-bit, ready to cache.
 
+    An item without a label, of an image that is used without its mask, passes without one.
+
     Args:
         image_size: side or ``(height, width)``.
         mask_threshold: grey value from which a mask pixel is foreground; None refuses grey masks.
         structures: names of many structures, one mask channel each; see `LoadStructuresd`.
         classes: number of classes of masks whose values are class numbers, one mask channel each; see `ClassChannelsd`.
     """
-    resize = ResizeImaged(PAIR, image_size, mode=["bilinear", "nearest-exact"])
-    return Compose(
-        [*_picture_pair(mask_threshold, structures, classes), resize, EnsureTyped(PAIR, track_meta=False)]
-    )
+    resize = ResizeImaged(PAIR, image_size, mode=["bilinear", "nearest-exact"], allow_missing_keys=True)
+    tensors = EnsureTyped(PAIR, track_meta=False, allow_missing_keys=True)
+    return Compose([*_picture_pair(mask_threshold, structures, classes, missing=True), resize, tensors])
 
 
 def training_augmentation(
@@ -75,10 +83,12 @@ def training_augmentation(
     shift: float = 0.0,
     shear: float = 0.0,
     elastic: float = 0.0,
+    channels: int | None = None,
+    trust: float = 0.5,
 ) -> Compose:
     """Return the random chain: one geometry for all, then light changes that the teachers do not see.
 
-    Images without a mask go through it as well.
+    Images without a mask go through it as well, and soft masks are mixed with drawn ones behind the geometry.
 
     Args:
         mean: mean of the student's normalisation.
@@ -89,17 +99,27 @@ def training_augmentation(
         shift: largest shift as a share of the side.
         shear: largest shear factor.
         elastic: largest bend as a share of the side.
+        channels: number of structures, for images without any mask; None leaves those without a label.
+        trust: share of the soft mask where an image has a drawn one too, see `MixSoftMaskd`.
     """
     light = RandPhotometricd(
         "image", brightness=0.25, contrast=0.25, saturation=0.3, hue=0.05, gamma=0.3, blur=1.2
     )
     return Compose(
         [
-            RandViewd(PAIR, views=views, allow_missing_keys=True),
+            RandViewd(MOVED, views=views, allow_missing_keys=True),
             RandGeometryd(
-                PAIR, ["bilinear", "nearest"], rotate, scale, shift, shear, elastic, allow_missing_keys=True
+                MOVED,
+                ["bilinear", "nearest", "bilinear"],
+                rotate,
+                scale,
+                shift,
+                shear,
+                elastic,
+                allow_missing_keys=True,
             ),
             SplitTeacherd(),
+            MixSoftMaskd(channels, trust),
             light,
             NormalizeImaged("image", mean=mean, std=std),
         ]

@@ -87,7 +87,7 @@ class CheckPaird(MapTransform):
 
     Args:
         image_key: key of the image, ``(C, *spatial)``.
-        label_key: key of the mask, ``(C, *spatial)``.
+        label_key: key of the mask, ``(C, *spatial)``; an item without one passes.
 
     Raises:
         ValueError: the spatial sizes differ; names the files and both sizes.
@@ -99,6 +99,8 @@ class CheckPaird(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the item, unchanged; see the class for what is refused."""
+        if self.label_key not in data:
+            return dict(data)
         image, label = data[self.image_key], data[self.label_key]
         if image.shape[1:] != label.shape[1:]:
             raise ValueError(

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from ..transforms import RandViewd, allowed_views
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
 from .feature_store.policies import check_augmentation, flattened, stored_chain, teacher_chain
+from .soft_masks import MapFolder, SoftMasks, check_soft_mask_chain, with_soft_masks
 
 
 class ItemError(RuntimeError):
@@ -129,10 +130,13 @@ class ViewDataset(Dataset):
         progress: show a progress bar while the cache is filled.
         features: feature store that every item's ``targets`` are read from; None where the teachers run online. While it is
             read, `RandGeometryd` is left out: stored maps exist for the fixed views only.
+        soft_masks: what teachers said of images, read into ``soft_mask`` and kept in memory in 8 bits; an item without a label
+            must have one. The augmentation moves it with its image and uses it in `MixSoftMaskd`. None for none.
 
     Raises:
         ValueError: no items, a rate outside [0, 1], or a random transform in the cached chain.
         StoreError: a geometric augmentation whose views are not stored.
+        SoftMaskError: an augmentation that does not move the soft masks, or does not use them.
         ItemError: a file fails; names its image and label, now (while caching) or when the item is read.
     """
 
@@ -145,6 +149,7 @@ class ViewDataset(Dataset):
         cache_rate: float = 1.0,
         progress: bool = True,
         features: FeatureStore | None = None,
+        soft_masks: SoftMasks | MapFolder | None = None,
     ) -> None:
         if not len(data):
             raise ValueError(
@@ -165,6 +170,9 @@ class ViewDataset(Dataset):
                 "be repeated "
                 "for ever. Move them to augment."
             )
+        if soft_masks is not None:
+            check_soft_mask_chain(self.augment)
+            self.transform = with_soft_masks(self.transform, soft_masks)
         # an item that stands in the list many times, each time to be augmented anew, is loaded once
         first: dict[Hashable, int] = {}
         self._place = [first.setdefault(_identity(item), len(first)) for item in self.data]
@@ -205,6 +213,11 @@ class ViewDataset(Dataset):
             except Exception as error:
                 raise _named(error, self.data[index], "augmented") from error
         return self._with_targets(item, index) if reads else item
+
+    @property
+    def labelled(self) -> int:
+        """Number of items that have a mask drawn by a person."""
+        return sum(bool(item.get("label")) for item in self.data)
 
     def _with_targets(self, item: dict[str, Any], index: int) -> dict[str, Any]:
         assert self.features is not None

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..transforms import to_rgb
 from ..utils import atomic_path, file_digest, write_json
 
-_SIDE = 32
+_SIDE, _HASHED = 16, 32
 SHOWN = 20
 
 
@@ -31,7 +31,8 @@ class Fingerprint:
     Args:
         bytes: SHA-256 of the file.
         pixels: SHA-256 of its size and RGB values.
-        grey: the 32x32 grey thumbnail, mean 0 and length 1, flat.
+        grey: the 16x16 grey thumbnail, mean 0 and length 1, flat. Smooth enough that a copy of another size or with other noise
+            has nearly the same.
         phash: 64 signs of its lowest cosine frequencies (perceptual hash).
     """
 
@@ -50,12 +51,17 @@ def fingerprint(path: str | os.PathLike, view: int = 0) -> Fingerprint:
     """
     with Image.open(path) as opened:
         image = to_rgb(opened)
-    small = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float64)
-    small = np.rot90(small[:, ::-1] if view >= 4 else small, view % 4)
+    levels = image.convert("L").convert("F")  # floats: rounding is most of what sets two copies apart
+
+    def reduced(side: int) -> np.ndarray:
+        small = np.asarray(levels.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float64)
+        return np.rot90(small[:, ::-1] if view >= 4 else small, view % 4)
+
+    small = reduced(_SIDE)
     pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
     grey = small.ravel() - small.mean()
     grey = grey / max(float(np.linalg.norm(grey)), 1e-9)
-    low = dctn(small, norm="ortho")[:8, :8].ravel()
+    low = dctn(reduced(_HASHED), norm="ortho")[:8, :8].ravel()
     return Fingerprint(file_digest(path), pixels, grey, low > np.median(low[1:]))
 
 

@@ -33,39 +33,9 @@ from ..transforms import (
     to_rgb,
 )
 from ..utils import unknown_name
-from .datalists import IMAGE_SUFFIXES
+from .unlabelled import unlabelled_images
 
 TRANSFER_KINDS = ("folder", "augmentation", "diffusion")
-
-
-def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict[str, str]]:
-    """Return the images of a folder, with those of its subfolders, as items without a label.
-
-    Args:
-        folder: folder of PNG, JPEG, TIFF or BMP images.
-        limit: use the first ``limit`` images; None for all.
-
-    Returns:
-        ``[{"image": path, "group": name}, ...]``, sorted by path.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no images, or the limit is below 1.
-    """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder of transfer images at {root}.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
-    found = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(p.startswith(".") for p in path.relative_to(root).parts)
-    ]
-    if not found:
-        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(IMAGE_SUFFIXES)}.")
-    return [{"image": str(path), "group": path.stem} for path in found[:limit]]
 
 
 def transfer_of_labelled(items: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:

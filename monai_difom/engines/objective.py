@@ -10,7 +10,7 @@ import torch
 from monai.losses import DeepSupervisionLoss
 from torch import nn
 
-from ..losses import Balancer, DeepSupervision, UniformBalancer
+from ..losses import MISSING, Balancer, DeepSupervision, UniformBalancer
 from ..losses.annotated import zero_of
 from ..targets import DistillationTerm
 
@@ -71,7 +71,8 @@ class Objective(nn.Module):
 
         Args:
             logits: ``(B, K, *spatial)``, or several of a student with side outputs.
-            label: masks ``(B, K, *spatial)`` in [0, 1]; may be None when the segmentation weight is 0.
+            label: masks ``(B, K, *spatial)`` in [0, 1]; images whose mask is all `MISSING` teach the other terms alone. May be
+                None when the segmentation weight is 0.
             student: term -> head output.
             targets: term -> target of the same shape.
             terms: term -> its definition.
@@ -86,7 +87,7 @@ class Objective(nn.Module):
         if weights.get("segmentation", 0.0) > 0:
             if label is None:
                 raise ValueError("the segmentation term has a weight, but the batch holds no label.")
-            losses["segmentation"] = self._segment(outputs, label)
+            losses["segmentation"] = self._segment(*_annotated(outputs, label))
         for name, target in targets.items():
             losses[name] = terms[name].loss(student[name], target)
         for name, value in losses.items():
@@ -116,8 +117,16 @@ class Objective(nn.Module):
 
     def _segment(self, outputs: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         """The mask loss of one output, or of several."""
+        if not len(label):
+            return zero_of(outputs[-1])
         if len(outputs) == 1:
             return self.segmentation(outputs[0], label)
         if isinstance(self.segmentation, (DeepSupervision, DeepSupervisionLoss)):
             return self.segmentation(outputs, label)
         return DeepSupervision(self.segmentation)(outputs, label)
+
+
+def _annotated(outputs: list[torch.Tensor], label: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The images of a batch that have a mask of any structure."""
+    kept = (label != MISSING).flatten(1).any(1)
+    return (outputs, label) if kept.all() else ([output[kept] for output in outputs], label[kept])

@@ -11,6 +11,7 @@ from .photometric import (
     apply_photometric,
 )
 from .save import SaveStructuresd
+from .soft_target import MixSoftMaskd, mix_soft_mask
 from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "IMAGENET_STD",
     "VIEWS",
     "Geometry",
+    "MixSoftMaskd",
     "NormalizeImaged",
     "Photometric",
     "PictureReader",
@@ -33,6 +35,7 @@ __all__ = [
     "apply_view",
     "geometry_grid",
     "invert_view",
+    "mix_soft_mask",
     "to_gray",
     "to_rgb",
 ]

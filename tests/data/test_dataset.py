@@ -1,10 +1,21 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, RandFlipd, Transform
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from monai_difom.data import EpochSampler, ViewDataset, loading_chain, make_polyps, training_pairs
+from monai_difom.data import (
+    EpochSampler,
+    ViewDataset,
+    loading_chain,
+    make_polyps,
+    open_soft_masks,
+    training_augmentation,
+    training_pairs,
+)
 from monai_difom.transforms import NormalizeImaged, RandPhotometricd, RandViewd, SplitTeacherd
 
 
@@ -174,3 +185,77 @@ def test_too_few_items_for_the_processes_are_refused() -> None:
         EpochSampler(2, world=3)
     with pytest.raises(ValueError, match=r"rank is 2; allowed is 0 to 1"):
         EpochSampler(9, rank=2, world=2)
+
+
+@pytest.fixture
+def soft(items, tmp_path):
+    """Soft masks of the first four images: 200/255 where the drawn mask is, 40/255 elsewhere."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for item in items[:4]:
+        drawn = np.asarray(Image.open(item["label"]).convert("L")) > 0
+        levels = np.where(drawn, 200, 40).astype(np.uint8)
+        Image.fromarray(levels).save(folder / f"{Path(item['image']).stem}.png")
+    return open_soft_masks(folder)
+
+
+def without_labels(items):
+    return [{"image": item["image"], "group": item["group"]} for item in items]
+
+
+def moving(**options):
+    return training_augmentation(rotate=180, scale=(0.7, 1.4), shift=0.1, elastic=0.03, channels=1, **options)
+
+
+def test_image_drawn_mask_and_soft_mask_move_alike(items, soft):
+    drawn = ViewDataset(items[:4], loading_chain(32), moving(trust=0), progress=False, soft_masks=soft)
+    said = ViewDataset(
+        without_labels(items[:4]), loading_chain(32), moving(), progress=False, soft_masks=soft
+    )
+    for epoch in range(4):
+        for index in range(4):
+            a, b = drawn[(epoch, index)], said[(epoch, index)]
+            assert torch.equal(a["image"], b["image"])
+            hard, probability = a["label"], b["label"]
+            assert set(hard.unique().tolist()) <= {0.0, 1.0}
+            # apart from the borders, where one is blurred
+            assert float(((probability > 0.47) == (hard > 0)).float().mean()) > 0.95
+            assert probability.min() > 0.1
+            assert probability.max() < 0.8
+
+
+def test_labelled_and_unlabelled_items_have_the_same_keys_and_make_a_batch(items, soft):
+    both = [*items[3:6], *without_labels(items[:2])]
+    data = ViewDataset(both, loading_chain(32), moving(), progress=False, soft_masks=soft)
+    assert data.labelled == 3
+    batch = next(iter(DataLoader(data, batch_size=5)))
+    assert batch["label"].shape == (5, 1, 32, 32)
+    assert batch["label"].dtype == torch.float32
+    mixed = [set((batch["label"][i] * 255).round().int().unique().tolist()) <= {0, 255} for i in range(5)]
+    assert mixed == [False, True, True, False, False]  # only the first labelled one has a soft mask too
+
+
+def test_soft_masks_are_kept_in_memory_at_the_images_size_in_eight_bits(items, soft):
+    data = ViewDataset(
+        without_labels(items[:4]), loading_chain(32), moving(), progress=False, soft_masks=soft
+    )
+    kept = data._loaded[0]["soft_mask"]
+    assert (kept.dtype, kept.shape) == (torch.uint8, (1, 32, 32))
+    for file in soft.folder.iterdir():
+        file.unlink()  # nothing is read again
+    assert data[(1, 0)]["label"].max() > 0.5
+
+
+def test_an_image_without_any_mask_is_refused_by_name(items, soft):
+    with pytest.raises(RuntimeError, match=r"has no map of .*synthetic_0004"):
+        ViewDataset(without_labels(items), loading_chain(32), moving(), progress=False, soft_masks=soft)
+
+
+def test_an_augmentation_that_would_leave_soft_masks_behind_is_refused(items, soft):
+    for wrong, message in (
+        (RandViewd(["image", "label"]), "RandViewd changes the label and not the soft mask"),
+        (RandFlipd(["image", "label"]), "RandFlipd changes the label and not the soft mask"),
+        (NormalizeImaged("image"), "never uses the soft masks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ViewDataset(items, loading_chain(32), wrong, progress=False, soft_masks=soft)

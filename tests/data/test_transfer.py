@@ -40,7 +40,7 @@ def test_a_folder_of_images_becomes_items_without_labels(data: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no images"):
         unlabelled_images(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder of transfer images"):
+    with pytest.raises(FileNotFoundError, match="no folder of images"):
         unlabelled_images(tmp_path / "absent")
     with pytest.raises(ValueError, match="limit is 0"):
         unlabelled_images(tmp_path, 0)

@@ -45,6 +45,10 @@ class MapFolder:
             return [_maps_in(self.folder)]
         return [_maps_in(self.folder / name) for name in self.structures]
 
+    def has(self, image: str | os.PathLike) -> bool:
+        """Return whether there are maps of an image's stem."""
+        return all(Path(image).stem in files for files in self.files)
+
     def read(self, image: str | os.PathLike, size: Sequence[int] | None = None) -> torch.Tensor:
         """Return the maps of an image, ``(K, H, W)`` float32 in [0, 1].
 

@@ -114,6 +114,10 @@ class SoftMasks:
             self._keys[path] = (seen, image_key({"image": path}))
         return self._keys[path][1]
 
+    def has(self, image: str | os.PathLike) -> bool:
+        """Return whether there is a soft mask of an image, as it is now."""
+        return self.key(image) in self.entries
+
     def entry(self, image: str | os.PathLike) -> dict[str, Any]:
         """Return what is known of an image's soft mask.
 
