@@ -56,8 +56,8 @@ def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict
 
 
 def unlabelled_items(
-    unlabelled: str | os.PathLike | Sequence[str | os.PathLike] | None,
-    dataset_dir: str | os.PathLike,
+    unlabelled: str | Path | Sequence[str | Path] | None,
+    dataset_dir: str | Path,
     fraction: float = 0.1,
     seed: int = 0,
     limit: int | None = None,
@@ -84,7 +84,7 @@ def unlabelled_items(
     """
     if not unlabelled:
         return []
-    sources = [unlabelled] if isinstance(unlabelled, (str, os.PathLike)) else list(unlabelled)
+    sources = [unlabelled] if isinstance(unlabelled, (str, Path)) else list(unlabelled)
     train = train_validation(dataset_dir, fraction, seed, None, group)[0]
     labelled, beyond = train[:limit], train[len(train[:limit]) :]
     found: list[Item] = []
