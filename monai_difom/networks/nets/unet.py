@@ -6,15 +6,15 @@ import os
 from collections.abc import Sequence
 
 import torch
-from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.factories import Conv
 from torch import nn
 
-from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
-from ..blocks.latents import LatentMode, latent_taps
-from ..taps import Tap
+from ..blocks import DoubleConv, upsample_like
+from ..blocks.latents import LatentMode
+from ..blocks.levels import EncoderLevels
 
 
-class DifomUNet(nn.Module):
+class DifomUNet(EncoderLevels):
     """U-Net (Ronneberger et al., MICCAI 2015) with named taps and optional latents.
 
     Args:
@@ -60,22 +60,21 @@ class DifomUNet(nn.Module):
         latent_channels: int = 256,
         pretrained: str | os.PathLike | None = None,
     ) -> None:
-        super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims is {spatial_dims}; allowed are 2 and 3.")
-        if len(features) < 2:
-            raise ValueError(f"features is {tuple(features)}; a U-Net needs at least two levels.")
         widths = tuple(int(width) for width in features)
         depth = len(widths)
-        self.divisor = 2 ** (depth - 1)
-        self.encoder = nn.ModuleList(
-            DoubleConv(spatial_dims, before, width, act, norm, bias, dropout)
-            for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            widths,
+            act,
+            norm,
+            bias,
+            dropout,
+            latents,
+            latent_channels,
+            pretrained,
+            decoder=[f"decoder.{depth - 2 - i}" for i in range(depth - 1)],
         )
-        self.pool = Pool[Pool.MAX, spatial_dims](2)
-        if pretrained:
-            load_backbone(self.encoder, pretrained)
-        self.latents = make_latents(latents, spatial_dims, widths[-1], latent_channels)
         # deepest level first, as it runs
         self.decoder = nn.ModuleList(
             DoubleConv(spatial_dims, widths[i] + widths[i + 1], widths[i], act, norm, bias, dropout)
@@ -83,26 +82,10 @@ class DifomUNet(nn.Module):
         )
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 1)
 
-        self.training_only = ("latents.",) if latents == "side" else ()
-        self.taps = {
-            "bottleneck" if i == depth - 1 else f"stride{2**i}": Tap(f"encoder.{i}", width, 2**i)
-            for i, width in enumerate(widths)
-        }
-        for i in range(depth - 1):
-            self.taps[f"decoder_stride{2**i}"] = Tap(f"decoder.{depth - 2 - i}", widths[i], 2**i)
-        self.taps.update(latent_taps(latents, latent_channels, self.divisor))
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits ``(B, out_channels, *spatial)`` of an image ``(B, in_channels, *spatial)``."""
-        if not torch.jit.is_scripting():
-            check_input_size(x.shape[2:], self.divisor, "DifomUNet")
-        skips: list[torch.Tensor] = []
-        for i, block in enumerate(self.encoder):
-            if i > 0:
-                x = self.pool(x)
-            x = block(x)
-            skips.append(x)
-        x = self.latents(x)
+        skips = self.encode(x)
+        x = skips[-1]
         for i, block in enumerate(self.decoder):
             skip = skips[len(skips) - 2 - i]
             x = block(torch.cat([skip, upsample_like(x, skip, False)], 1))

@@ -10,16 +10,16 @@ import os
 from collections.abc import Mapping, Sequence
 
 import torch
-from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.factories import Conv
 from torch import nn
 
-from ..blocks import DoubleConv, check_input_size, load_backbone, make_latents, upsample_like
-from ..blocks.latents import LatentMode, latent_taps
-from ..taps import Tap
+from ..blocks import DoubleConv, upsample_like
+from ..blocks.latents import LatentMode
+from ..blocks.levels import EncoderLevels
 from ..weights import load_published
 
 
-class DifomUNetPlusPlus(nn.Module):
+class DifomUNetPlusPlus(EncoderLevels):
     """U-Net++ (Zhou et al., DLMIA 2018) with named taps and optional latents.
 
     Node ``x{i}_{j}`` stands at level ``i`` (stride ``2**i``); ``x{i}_0`` are the encoder, the others take all
@@ -64,23 +64,23 @@ class DifomUNetPlusPlus(nn.Module):
         align_corners: bool = True,
         pretrained: str | os.PathLike | None = None,
     ) -> None:
-        super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims is {spatial_dims}; allowed are 2 and 3.")
-        if len(features) < 2:
-            raise ValueError(f"features is {tuple(features)}; a U-Net++ needs at least two levels.")
         widths = tuple(int(width) for width in features)
         depth = len(widths)
-        self.divisor = 2 ** (depth - 1)
-        self.align_corners = align_corners
-        self.pool = Pool[Pool.MAX, spatial_dims](2)
-        self.encoder = nn.ModuleList(
-            DoubleConv(spatial_dims, before, width, act, norm, bias, dropout)
-            for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            widths,
+            act,
+            norm,
+            bias,
+            dropout,
+            latents,
+            latent_channels,
+            pretrained,
+            # the last node of level i is x{i}_{depth-1-i}
+            decoder=[f"decoder.{depth - 2 - i}.{i}" for i in range(depth - 1)],
         )
-        if pretrained:
-            load_backbone(self.encoder, pretrained)
-        self.latents = make_latents(latents, spatial_dims, widths[-1], latent_channels)
+        self.align_corners = align_corners
         # column j holds the nodes x{i}_{j}, i = 0 .. depth - 1 - j
         self.decoder = nn.ModuleList(
             nn.ModuleList(
@@ -91,30 +91,12 @@ class DifomUNetPlusPlus(nn.Module):
         )
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 1)
 
-        self.training_only = ("latents.",) if latents == "side" else ()
-        self.taps = {
-            "bottleneck" if i == depth - 1 else f"stride{2**i}": Tap(f"encoder.{i}", width, 2**i)
-            for i, width in enumerate(widths)
-        }
-        for i in range(depth - 1):
-            column = depth - 2 - i  # the last node of level i is x{i}_{depth-1-i}
-            self.taps[f"decoder_stride{2**i}"] = Tap(f"decoder.{column}.{i}", widths[i], 2**i)
-        self.taps.update(latent_taps(latents, latent_channels, self.divisor))
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits ``(B, out_channels, *spatial)`` of an image ``(B, in_channels, *spatial)``."""
-        if not torch.jit.is_scripting():
-            check_input_size(x.shape[2:], self.divisor, "DifomUNetPlusPlus")
         if x.dim() == 4 and not x.is_cuda:
             # the same numbers, a third faster on CPUs: concatenations and convolutions of many channels
             x = x.contiguous(memory_format=torch.channels_last)
-        rows: list[list[torch.Tensor]] = []
-        for i, block in enumerate(self.encoder):
-            if i > 0:
-                x = self.pool(x)
-            x = block(x)
-            rows.append([x])
-        rows[-1][0] = self.latents(rows[-1][0])
+        rows = [[found] for found in self.encode(x)]
         for column in self.decoder:
             # every node of a column reads only the column before it at the level below
             below = [row[-1] for row in rows]
