@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_difom.networks.student import network_state
+from monai_difom.networks.student import Student, as_student, network_state
 from monai_difom.networks.taps import get_module, read_taps
 from monai_difom.networks.teachers import Teacher
 
@@ -267,6 +267,11 @@ class StudentTester:
     @pytest.fixture
     def image(self) -> torch.Tensor:
         return torch.rand(2, 3, *self.image_size, generator=torch.Generator().manual_seed(1))
+
+    def test_it_states_what_a_student_states(self, student: nn.Module) -> None:
+        assert isinstance(student, Student)
+        assert as_student(student) is student
+        assert student.divisor == 1 or self.wrong_size is not None
 
     def test_the_name_is_not_one_that_monai_would_prefer(self, student: nn.Module) -> None:
         assert not hasattr(monai.networks.nets, type(student).__name__)

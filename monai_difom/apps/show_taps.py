@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..networks.student import as_student
 from ..networks.taps import Tap, evaluating, first_convolution
 
 Row = tuple[str, str, torch.Size]  # path, class, shape
@@ -39,7 +40,7 @@ def run_taps(
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(format_table(rows, image, getattr(module, "taps", {})))
+    print(format_table(rows, image, as_student(module).taps))
     side = "x".join(map(str, image.shape[2:]))
     print(
         f"\n{type(module).__name__}, {sum(p.numel() for p in module.parameters()):,} parameters; image {side}: {output}"

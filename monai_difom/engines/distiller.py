@@ -8,6 +8,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
+from ..networks.student import as_student
 from ..networks.taps import Tap, get_module, probe_taps, read_taps
 from ..targets import TargetPipeline
 from ..utils import unknown_name
@@ -67,7 +68,7 @@ class Distiller(nn.Module):
         if taps is not None:
             known = probe_taps(student, taps, torch.zeros(1, in_channels, *[probe_size] * spatial_dims))
         else:
-            known = dict(getattr(student, "taps", {}))
+            known = dict(as_student(student).taps)
         if any(term.tap == "output" for term in targets.terms.values()) and "output" not in known:
             image = torch.zeros(1, in_channels, *[probe_size] * spatial_dims)
             known.update(probe_taps(student, {"output": ""}, image))

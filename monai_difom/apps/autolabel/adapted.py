@@ -15,7 +15,8 @@ from torch import nn
 from ... import __version__
 from ...networks.definition import build_network
 from ...networks.lora import load_adapters, merge_lora
-from ...networks.weights import fill_network, read_weights
+from ...networks.student import load_network_state
+from ...networks.weights import read_weights
 from ...utils import write_json
 from ...utils.weight_files import MODELS, STUDENT
 from ..deployed.facts import Deployment
@@ -120,10 +121,8 @@ class AdaptedTeacher:
         if file.suffix == ".safetensors":
             return merge_lora(load_adapters(network, file)).eval()
         state = read_weights(file, "It is what an adaptation leaves.")
-        dropped = tuple(getattr(network, "training_only", ()))
-        own = {k: v for k, v in network.state_dict().items() if dropped and k.startswith(dropped)}
         advice = f"{self.folder / TEACHER} names another network."
-        fill_network(network, {**own, **state}, file, advice)
+        load_network_state(network, state, file, advice)
         return network.eval()
 
 

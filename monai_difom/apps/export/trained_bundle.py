@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from ... import __version__
+from ...networks.student import as_student
 from ...networks.weights import fill_network
 from ...utils import (
     load_state,
@@ -158,7 +159,7 @@ def _deployed(definition: Mapping[str, Any], config: Path, weights: Path) -> dic
             "pretrained": False,
         }  # the weights are all there: nothing is fetched again
     network = _build(definition, config)
-    dropped = tuple(getattr(network, "training_only", ()))
+    dropped = as_student(network).training_only
     if dropped and not any(key.startswith(dropped) for key in state):
         definition = {**definition, "latents": "none"}
         network = _build(definition, config)

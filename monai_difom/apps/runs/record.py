@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ... import __version__
 from ...engines import DistillationTrainer
 from ...handlers import TrainingCheckpoint
+from ...networks.student import as_student
 from ...utils import atomic_path, main_rank_only, write_json
 from ...utils.plain import plain_data
 from ..bundle.current_config import running_config
@@ -84,8 +85,8 @@ def finish_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -
 def describe_student(trainer: DistillationTrainer) -> dict[str, Any]:
     """Return class and parameters of the student, without what is dropped from the exported file."""
     student = trainer.distiller.student
-    dropped = tuple(getattr(student, "training_only", ()))
-    kept = (p for name, p in student.named_parameters() if not (dropped and name.startswith(dropped)))
+    dropped = as_student(student).training_only
+    kept = (p for name, p in student.named_parameters() if not name.startswith(dropped))
     return {"network": type(student).__name__, "parameters": sum(p.numel() for p in kept)}
 
 

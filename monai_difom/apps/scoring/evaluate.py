@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ...data import image_group, is_volume, voxel_size
 from ...losses import MISSING
 from ...metrics import SCORES, image_scores, map_scores, mean_of_structures, mean_scores
-from ...networks.weights import fill_network
+from ...networks.student import load_network_state
 from ...utils import load_state, main_rank_only, write_json
 from ..runs.folder import RunFolder
 from .score_files import write_scores
@@ -178,15 +178,10 @@ def evaluate_sets(
         in millimetres.
     """
     if weights is not None:
-        # a network with side latents has heads that the exported file does not
-        dropped = tuple(getattr(network, "training_only", ()))
-        own = {
-            key: value for key, value in network.state_dict().items() if dropped and key.startswith(dropped)
-        }
         advice = (
             "network_def is not the network that was trained: add the student's overlay of configs/students."
         )
-        fill_network(network, {**own, **load_state(weights)}, weights, advice)
+        load_network_state(network, load_state(weights), weights, advice)
     network.to(device)
     scores = {}
     for name, items in sets.items():

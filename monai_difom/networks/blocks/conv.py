@@ -10,6 +10,8 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import nn
 
+from ..student import as_student
+
 
 class DoubleConv(nn.Module):
     """Two times 3x3 convolution, norm, activation.
@@ -88,8 +90,8 @@ def check_network_input(network: nn.Module, image_size: int | Sequence[int]) -> 
     """Refuse an image size that a student cannot take, before anything is loaded or trained.
 
     Args:
-        network: student; one without a ``divisor`` takes any size as far as is known here.
+        network: any student, see `as_student`.
         image_size: side, or one a dimension.
     """
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    check_input_size(sides, int(getattr(network, "divisor", 1)), type(network).__name__)
+    check_input_size(sides, as_student(network).divisor, type(network).__name__)

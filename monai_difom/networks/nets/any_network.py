@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from ..student import as_student
 from ..taps import evaluating, first_convolution, probe_taps
 
 
@@ -29,7 +30,7 @@ def tapped(
     spatial_dims: int | None = None,
     in_channels: int | None = None,
 ) -> nn.Module:
-    """Return a network as a student: the same object with the attributes ``taps`` and ``divisor``.
+    """Return a network as a student: the same object with the attributes of a `Student`.
 
     Nothing else changes: modules, parameter names and function stay those of the network.
 
@@ -62,6 +63,7 @@ def tapped(
     # plain attributes: a network's own class knows nothing of them
     network.taps = found  # type: ignore[assignment]
     network.divisor = int(divisor)  # type: ignore[assignment]
+    network.training_only = as_student(network).training_only  # type: ignore[assignment]
     return network
 
 

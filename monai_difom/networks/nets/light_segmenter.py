@@ -44,6 +44,7 @@ class LightSegmenter(nn.Module):
     Attributes:
         taps: encoder ``stride4``, ``stride8``, ... with the deepest named ``bottleneck``; decoder
             ``decoder_stride4``, ...; and ``L1``, ``L2`` where there are latents.
+        divisor: 1, any image size works.
         training_only: name prefixes of parameters that the exported network does not have.
 
     Raises:
@@ -95,6 +96,7 @@ class LightSegmenter(nn.Module):
             self.decoder = UNetDecoder(channels, widths)  # type: ignore[arg-type]
         self.head = nn.Conv2d(self.decoder.widths[-1], out_channels, 1)
 
+        self.divisor = 1
         self.training_only = ("latents.",) if latents == "side" else ()
         names = [*(f"stride{stride}" for stride in strides[:-1]), "bottleneck"]
         self.taps = {name: Tap(f"levels.{i}", channels[i], strides[i]) for i, name in enumerate(names)}

@@ -109,6 +109,7 @@ class SamSegmenter(nn.Module):
         blocks, embed_dim, width = _facts(self.sam, self.from_transformers)
         self.patch = _patch(self.sam, self.from_transformers)
         self.divisor = self.patch
+        self.training_only: tuple[str, ...] = ()
         self.hidden = nn.ModuleList(_ChannelsFirst() for _ in blocks)
         self.embedding, self.logits = nn.Identity(), nn.Identity()
         layers = {

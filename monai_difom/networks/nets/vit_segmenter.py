@@ -46,6 +46,7 @@ class ViTSegmenter(nn.Module):
     Attributes:
         taps: hidden states ``layer1``, ``layer2``, ..., the last one also as ``bottleneck``; the decoder's maps by their
             stride, ``stride8`` and ``stride4`` for a patch of 16; and ``L1``, ``L2`` where there are latents.
+        divisor: 1, any image size works.
         training_only: name prefixes of parameters that the exported network does not have.
 
     Raises:
@@ -107,6 +108,7 @@ class ViTSegmenter(nn.Module):
         self.upsample = nn.Upsample(scale_factor=2, mode="bilinear" if spatial_dims == 2 else "trilinear")
         self.head = Conv[Conv.CONV, spatial_dims](decoder_channels, out_channels, 1)
 
+        self.divisor = 1
         self.training_only = ("latents.",) if latents == "side" else ()
         patch = self.encoder.patch[-1]
         self.taps = {f"layer{i + 1}": Tap(f"layers.{i}", width, patch) for i in range(depth)}

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...utils import IMAGENET_MEAN, IMAGENET_STD
 from ..lora import adapter_digest, load_adapters, merge_lora
+from ..student import as_student
 from ..taps import Tap, declared_taps, read_taps
 from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_size
@@ -34,7 +35,8 @@ class SegmentingTeacher(Teacher):
         logits: give the map ``logits``.
         input_size: side, or (height, width), that the image is resized to; None keeps the size of the image, rounded to
             the network's ``divisor``.
-        multiple_of: what the sides must be multiples of; None takes the network's ``divisor``, or 32.
+        multiple_of: what the sides must be multiples of; None takes the network's ``divisor``, or 32 where
+            that is 1.
         mean: per-channel mean for an image in [0, 1]; what the network was trained with.
         std: per-channel standard deviation, in the same way.
         licence: licence of the weights.
@@ -75,7 +77,8 @@ class SegmentingTeacher(Teacher):
         if getattr(network, "lora_settings", None) is not None:
             identity = adapter_digest(network)
             merge_lora(network)
-        step = multiple_of or int(getattr(network, "divisor", 32))
+        divisor = as_student(network).divisor
+        step = multiple_of or (divisor if divisor > 1 else 32)
         size = fixed_size(input_size, step)
         wanted = _wanted_taps(network, layers, taps or {}, logits)
         if not wanted:
@@ -110,7 +113,7 @@ def _wanted_taps(
     logits: bool,
 ) -> dict[str, str | Tap]:
     """Return every wanted map: the network's own tap, or a module's path."""
-    own: Mapping[str, Tap] = getattr(network, "taps", {})
+    own = as_student(network).taps
     missing = [layer for layer in layers if f"layer{layer}" not in own]
     if missing:
         known = sorted(name for name in own if name.startswith("layer"))
