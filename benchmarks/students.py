@@ -39,7 +39,7 @@ from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPl
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_difom.apps.deployed.runners import openvino_core
+from monai_difom.apps.deployed.openers import openvino_core
 from monai_difom.engines import Distiller
 from monai_difom.networks.nets import DifomUNet, DifomUNetPlusPlus, reparameterize
 from monai_difom.networks.student import network_state

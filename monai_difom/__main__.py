@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from . import __version__
+from .apps.export.formats import ENGINES, FORMATS
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +111,8 @@ def _export(parser: argparse.ArgumentParser) -> None:
         "--format",
         dest="formats",
         metavar="NAMES",
-        help="with commas between: bundle, torchscript, onnx, openvino (16 bits), openvino-int8",
+        help="with commas between: "
+        + ", ".join(f"{form.name} ({form.note})" if form.note else form.name for form in FORMATS.values()),
     )
     form.add_argument(
         "--encoder-only",
@@ -172,9 +174,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a bundle, a run, or a .ts, .onnx or .xml file",
     )
-    parser.add_argument(
-        "--engine", choices=("torch", "onnx", "openvino"), help="what runs the network (the file's, or torch)"
-    )
+    parser.add_argument("--engine", choices=ENGINES, help="what runs the network (the file's, or torch)")
     parser.add_argument(
         "--trust-torchscript",
         action="store_true",

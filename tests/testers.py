@@ -423,7 +423,7 @@ def run_onnx(file: Path, image: torch.Tensor) -> torch.Tensor:
 def run_openvino(file: Path, image: torch.Tensor) -> torch.Tensor:
     """Run an ONNX file in OpenVINO on one thread, in float32: on some processors its default is bfloat16."""
     openvino = pytest.importorskip("openvino")
-    from monai_difom.apps.deployed.runners import openvino_core
+    from monai_difom.apps.deployed.openers import openvino_core
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     model = openvino_core().compile_model(openvino.convert_model(str(file)), "CPU", settings)

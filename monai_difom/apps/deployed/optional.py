@@ -6,13 +6,8 @@ import importlib
 import os
 from types import ModuleType
 
-_REASON = {
-    "onnx": "ONNX files",
-    "openvino": "OpenVINO files",
-    "openvino-int8": "8-bit OpenVINO files",
-    "cv2": "Videos",
-    "gradio": "Pages in the browser",
-}
+# package -> what needs it, and the extra that has it; of any other package the exported files, and deploy
+_REASON = {"openvino": "OpenVINO files", "cv2": "Videos", "gradio": "Pages in the browser"}
 _EXTRA = {"cv2": "video", "gradio": "serve"}
 
 
@@ -21,7 +16,7 @@ def require(module: str, what: str | None = None) -> ModuleType:
 
     Args:
         module: name of the package.
-        what: what it is needed for, for the message; the module's own name by default.
+        what: what needs it, for the message, such as ``"8-bit OpenVINO files"``.
 
     Raises:
         ValueError: the package is absent; says what to install.
@@ -31,8 +26,7 @@ def require(module: str, what: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        name = what or module
         raise ValueError(
-            f"{_REASON.get(name, 'ONNX files')} need the package {module}, which is not installed ({error}). "
-            f'Install the extra: pip install "monai-difom[{_EXTRA.get(name, "deploy")}]".'
+            f"{what or _REASON.get(module, 'ONNX files')} need the package {module}, which is not installed ({error}). "
+            f'Install the extra: pip install "monai-difom[{_EXTRA.get(module, "deploy")}]".'
         ) from error

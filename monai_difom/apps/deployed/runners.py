@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 
 from ...utils.documents import parse_json
+from ..export.formats import ENGINES, FORMATS
 from ..runs.folder import RunFolder
-from .facts import DEPLOYMENT, METADATA, Deployment, read_deployment
-from .model_files import check_onnx, check_openvino, check_torchscript
+from .facts import METADATA, Deployment, read_deployment
+from .model_files import check_torchscript
 from .network import WEIGHTS, load_network
-from .optional import require
+from .openers import torch_logits
 
-ENGINES = ("torch", "onnx", "openvino")
-# what a bundle holds for each engine, best first
-_IN_BUNDLE = {
-    "torch": (WEIGHTS, "models/model.ts"),
-    "onnx": ("models/model.onnx",),
-    "openvino": ("models/model_fp16.xml", "models/model_int8.xml"),
-}
-_BY_SUFFIX = {".pt": "torch", ".safetensors": "torch", ".ts": "torch", ".onnx": "onnx", ".xml": "openvino"}
+# weights, which a bundle's own configuration opens, may be in another file too
+_BY_SUFFIX = {form.suffix: form for form in reversed(FORMATS.values())} | {".safetensors": FORMATS["bundle"]}
 
 
 @dataclass(frozen=True)
@@ -75,21 +66,21 @@ def open_runner(
             f"no model at {given}: give a bundle's folder, a run's folder or a model file."
         )
     file = _file_of(find_bundle(given), engine or "torch") if given.is_dir() else given
-    own = _BY_SUFFIX.get(file.suffix)
-    if own is None:
+    form = _BY_SUFFIX.get(file.suffix)
+    if form is None:
         raise ValueError(
             f"{file} is no model file; allowed are {', '.join(_BY_SUFFIX)}, and folders of bundles."
         )
-    if engine not in (None, own):
+    if engine not in (None, form.engine):
         raise ValueError(
-            f"{file.name} runs in {own}, not in {engine}. Give the bundle's folder, or leave out --engine."
+            f"{file.name} runs in {form.engine}, not in {engine}. Give the bundle's folder, or leave out --engine."
         )
-    if file.suffix in (".pt", ".safetensors"):
+    if not form.opener:
         return _open_weights(file)
-    if own == "torch":
+    if form.program:
         check_torchscript(file, trust_torchscript)
-    logits, facts = {"torch": _open_torchscript, "onnx": _open_onnx, "openvino": _open_openvino}[own](file)
-    runner = Runner(file, own, _facts(facts, file), logits)
+    logits, facts = form.open(file)
+    runner = Runner(file, form.engine, _facts(facts, file), logits)
     _check_output(runner)
     return runner
 
@@ -128,21 +119,17 @@ def find_bundle(folder: Path) -> Path:
 
 def network_runner(network: torch.nn.Module, file: Path, facts: Deployment) -> Runner:
     """Return a runner of a torch network; moved to nowhere, run without gradients."""
-
-    @torch.inference_mode()
-    def logits(image: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(image)).float().numpy()
-
-    return Runner(file, "torch", facts, logits)
+    return Runner(file, FORMATS["bundle"].engine, facts, torch_logits(network))
 
 
 def _file_of(bundle: Path, engine: str) -> Path:
-    found = [bundle / name for name in _IN_BUNDLE[engine] if (bundle / name).is_file()]
+    forms = [form for form in FORMATS.values() if form.engine == engine]  # the best first
+    found = [bundle / form.file for form in forms if (bundle / form.file).is_file()]
     if not found:
-        form = {"torch": "torchscript"}.get(engine, engine)
+        name = next(form.name for form in forms if form.opener)
         raise FileNotFoundError(
-            f"{bundle} holds nothing for {engine} ({' or '.join(_IN_BUNDLE[engine])}). Make it: "
-            f"python -m monai_difom export --bundle {bundle} --output DIR --format bundle,{form}"
+            f"{bundle} holds nothing for {engine} ({' or '.join(form.file for form in forms)}). Make it: "
+            f"python -m monai_difom export --bundle {bundle} --output DIR --format bundle,{name}"
         )
     return found[0]
 
@@ -176,68 +163,3 @@ def _facts(text: str | None, file: Path) -> Deployment:
     raise ValueError(
         f"{file} does not say how pictures become its input; files of `python -m monai_difom export` do."
     )
-
-
-def _open_torchscript(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
-    extra = {f"{DEPLOYMENT}.json": ""}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the deprecation
-            network = torch.jit.load(str(file), map_location="cpu", _extra_files=extra).eval()
-    except RuntimeError as error:
-        raise ValueError(f"{file} is not readable TorchScript: {str(error).splitlines()[0]}") from error
-    text: Any = extra[f"{DEPLOYMENT}.json"]
-    return network_runner(network, file, Deployment((1, 1))).logits, text.decode() if isinstance(
-        text, bytes
-    ) else text
-
-
-def _open_onnx(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
-    runtime = require("onnxruntime", "onnx")
-    check_onnx(file)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    # the runtime has exceptions of its own, one a failure
-    except Exception as error:
-        raise ValueError(f"{file} is not readable ONNX: {str(error).splitlines()[0]}") from error
-    if not session.get_inputs() or not session.get_outputs():
-        raise ValueError(f"{file} has no input or no output; it is no network that segments images.")
-    name = session.get_inputs()[0].name
-    props = session.get_modelmeta().custom_metadata_map
-    return lambda image: session.run(None, {name: image})[0], props.get(DEPLOYMENT)
-
-
-def _open_openvino(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], str | None]:
-    core = openvino_core()
-    check_openvino(file)
-    # on some processors the default is bfloat16, which is another network
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    try:
-        model = core.read_model(str(file))
-        compiled = core.compile_model(model, "CPU", settings)
-    except RuntimeError as error:
-        raise ValueError(f"{file} is not readable OpenVINO: {str(error).splitlines()[0]}") from error
-    text = model.get_rt_info([DEPLOYMENT]).astype(str) if model.has_rt_info([DEPLOYMENT]) else None
-    return lambda image: compiled(image)[0], text
-
-
-def openvino_core() -> Any:
-    """Return the one OpenVINO core of this process, with its CPU plugin loaded.
-
-    The plugin gives the main thread a stack for signal handlers, and takes it away with the core. Of two cores the second
-    may put back the first one's stack after that is gone: the next Ctrl-C, or the next child that ends, is then a
-    segmentation fault. One core that lives as long as the process has no such moment.
-
-    Raises:
-        ValueError: openvino is absent.
-    """
-    return _core_of(require("openvino"))
-
-
-@cache
-def _core_of(openvino: ModuleType) -> Any:
-    core = openvino.Core()
-    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
-    return core

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...utils import load_state
 from .encoder import describe_run, export_encoder
+from .formats import FORMATS
 
 
 def run_export(
@@ -49,7 +50,8 @@ def run_export(
     print(
         f"{output}: {', '.join(measured)}; compared on {next(iter(measured.values()))['pictures']} pictures."
     )
-    if "openvino" in measured and "openvino-int8" not in measured:
+    engines = {FORMATS[name].engine for name in measured}
+    if any(f.calibrated and f.engine in engines and f.name not in measured for f in FORMATS.values()):
         print("8 bits were left out: give --calibration DIR with images like those of the training.")
     return 0
 

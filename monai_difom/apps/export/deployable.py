@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,24 +21,23 @@ from ...data import test_sets
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from ...utils.configurations import resolved
 from ...utils.documents import read_json
+from ...utils.weight_files import MODELS
 from ..deployed.facts import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, is_plain_monai, load_network, network_definition
 from ..deployed.optional import require
 from ..deployed.runners import Runner, find_bundle, named_channels, network_runner, open_runner
-from ..deployed.signature import key_file, sign
 from ..predict.sources import find_sources, frames, read_picture
 from ..runs.examples import load_examples
 from ..runs.folder import RunFolder
 from ..runs.run import read_run
-from . import formats as writers
+from .formats import FORMATS
 from .model_card import save_pictures, write_card
 from .parity import measure_parity, parity_failures, parity_table
 from .portable import portable_text
 from .training_config import TRAIN, training_config
+from .writers import Work
 
-FORMATS = ("bundle", *writers.FILES)
 PARITY = "parity.json"
-logger = logging.getLogger(__name__)
 _TAKEN_OVER = ("LICENSE", "configs/logging.conf", "configs/evaluate.yaml")
 
 
@@ -80,7 +78,7 @@ def export_bundle(
         ValueError: unknown formats, a missing package, no calibration set for 8 bits, a folder that holds something else, a
             run that cannot be trained on labels.
         FileNotFoundError: no trained bundle, or no pictures.
-        ParityError: a format is out of `TOLERANCES`; nothing is left.
+        ParityError: a format is out of its tolerance; nothing is left.
     """
     wanted = _wanted(formats, calibration)
     source, target = find_bundle(Path(bundle)), Path(output)
@@ -93,33 +91,31 @@ def export_bundle(
     trains = _training(source, run, facts, training, "bundle" in wanted)
     reference = network_runner(network, source / WEIGHTS, facts)
     shown = _parity_pictures(images, run, len(facts.mean), limit)
-    known = (
-        _pictures_of(calibration, len(facts.mean), 300) if calibration and "openvino-int8" in wanted else []
-    )
+    calibrated = any(FORMATS[name].calibrated for name in wanted)
+    known = _pictures_of(calibration, len(facts.mean), 300) if calibration and calibrated else []
     with replaced_folder(target) as draft:
-        made = _write_models(network, facts, draft, wanted, known)
+        _write_models(network, facts, draft, wanted, known)
         if "bundle" in wanted:
             needs = _write_configs(source, draft)
-            made["bundle"] = WEIGHTS
             if trains is not None:
                 (draft / TRAIN).write_text(trains, encoding="utf-8")
-        measured = _compared(draft, {name: made[name] for name in wanted}, reference, facts, shown)
+        measured = _compared(draft, wanted, reference, facts, shown)
         write_json(draft / PARITY, measured)
         if "bundle" in wanted:
-            _describe(source, draft, facts, made, measured, needs, run, pictures)
+            _describe(source, draft, facts, measured, needs, run, pictures)
     return measured
 
 
 def _compared(
-    draft: Path, made: Mapping[str, str], reference: Runner, facts: Deployment, shown: Sequence[np.ndarray]
+    draft: Path, wanted: Sequence[str], reference: Runner, facts: Deployment, shown: Sequence[np.ndarray]
 ) -> dict[str, dict[str, float]]:
     """Return the figures of every format of a draft; one out of tolerance is refused."""
     runners = {
         # the bundle's own configuration builds the network that is compared
-        name: network_runner(load_network(draft), draft / file, facts)
+        name: network_runner(load_network(draft), draft / FORMATS[name].file, facts)
         if name == "bundle"
-        else open_runner(draft / file, trust_torchscript=True)  # written a moment ago
-        for name, file in made.items()
+        else open_runner(draft / FORMATS[name].file, trust_torchscript=True)  # written a moment ago
+        for name in wanted
     }
     measured = measure_parity(reference, runners, shown)
     failures = parity_failures(measured)
@@ -132,7 +128,6 @@ def _describe(
     source: Path,
     draft: Path,
     facts: Deployment,
-    made: Mapping[str, str],
     measured: Mapping[str, Mapping[str, float]],
     needs: Sequence[str],
     run: Path | None,
@@ -140,8 +135,9 @@ def _describe(
 ) -> None:
     """Write a draft's metadata and its card, with pictures of the run where they are wanted."""
     listed = {
-        name: {"file": made[name], "sha256": file_digest(draft / made[name]), "parity": figures}
+        name: {"file": file, "sha256": file_digest(draft / file), "parity": figures}
         for name, figures in measured.items()
+        for file in [FORMATS[name].file]
     }
     metadata = _metadata(source, facts, listed, needs)
     write_json(with_folder(draft / METADATA), metadata, indent=4)
@@ -153,16 +149,21 @@ def _wanted(formats: Sequence[str], calibration: str | os.PathLike | None) -> li
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ValueError(f"format is {', '.join(unknown) or 'empty'}; allowed are {', '.join(FORMATS)}.")
-    names = set(formats) | ({"openvino-int8"} if "openvino" in formats and calibration else set())
-    if "openvino-int8" in names and not calibration:
-        raise ValueError(
-            "openvino-int8 needs a calibration set: --calibration DIR with a few hundred images like those of the training. "
-            "Without one, the ranges of the activations are not known."
-        )
-    for name in sorted(names):
-        for package in writers.PACKAGES.get(name, ()):  # before minutes of work
-            require(package, name)
-    return [name for name in FORMATS if name in names]
+    engines = {FORMATS[name].engine for name in formats}
+    wanted = [
+        f
+        for f in FORMATS.values()
+        if f.name in formats or (f.calibrated and calibration and f.engine in engines)
+    ]
+    for form in wanted:
+        if form.calibrated and not calibration:
+            raise ValueError(
+                f"{form.name} needs a calibration set: --calibration DIR with a few hundred images like those of the training. "
+                "Without one, the ranges of the activations are not known."
+            )
+        for package in filter(None, (*form.packages, form.runtime)):  # before minutes of work
+            require(package, form.what)
+    return [form.name for form in wanted]
 
 
 def _write_models(
@@ -171,30 +172,15 @@ def _write_models(
     draft: Path,
     wanted: Sequence[str],
     calibration: Sequence[np.ndarray],
-) -> dict[str, str]:
-    """Write the formats other than the bundle and return format -> file below the draft."""
-    folder = draft / "models"
-    folder.mkdir(parents=True)
-    graph = writers.inference_graph(network)
-    made = {name: f"models/{writers.FILES[name]}" for name in wanted if name in writers.FILES}
-    if "torchscript" in made:
-        writers.write_torchscript(graph, facts, draft / made["torchscript"])
-        if not sign(draft / made["torchscript"]):
-            logger.warning(
-                "%s cannot be signed, since there is no key at %s and none can be made: it runs with --trust-torchscript.",
-                made["torchscript"],
-                key_file(),
-            )
-    if made.keys() - {"torchscript"}:
-        onnx_file = folder / writers.FILES["onnx"]
-        writers.write_onnx(graph, facts, onnx_file)
-        if "openvino" in made:
-            writers.write_openvino(onnx_file, facts, draft / made["openvino"])
-        if "openvino-int8" in made:
-            writers.write_int8(onnx_file, facts, draft / made["openvino-int8"], calibration)
-        if "onnx" not in made:
-            onnx_file.unlink()
-    return made
+) -> None:
+    """Write the formats other than the bundle."""
+    (draft / MODELS).mkdir(parents=True)
+    work = Work(network, facts, draft / FORMATS["onnx"].file, calibration)
+    for name in wanted:
+        if FORMATS[name].writer:
+            FORMATS[name].write(work, draft / FORMATS[name].file)
+    if "onnx" not in wanted:  # others are made from it
+        work.onnx_file.unlink(missing_ok=True)
 
 
 def _write_configs(source: Path, draft: Path) -> list[str]:
@@ -282,7 +268,7 @@ def _metadata(
     installed = {name: found for name in packages if (found := _version(name))}
     if needs:
         installed["monai_difom"] = __version__
-    optional = {"onnx": "onnxruntime", "openvino": "openvino"}
+    runtimes = dict.fromkeys(FORMATS[name].runtime for name in formats if FORMATS[name].runtime)
     if not is_plain_monai(network_definition(source)):
         installed.setdefault("monai_difom", __version__)
     network_format = metadata["network_data_format"]
@@ -301,9 +287,7 @@ def _metadata(
         "pytorch_version": str(torch.__version__).split("+")[0],
         "numpy_version": np.__version__,
         "required_packages_version": installed,
-        "optional_packages_version": {
-            package: _version(package) for f, package in optional.items() if f in formats
-        },
+        "optional_packages_version": {package: _version(package) for package in runtimes},
         "network_data_format": network_format,
         DEPLOYMENT: facts.as_dict(),
         "formats": formats,

@@ -1,168 +1,143 @@
-"""A trained network in the formats that run without this package: TorchScript, ONNX, OpenVINO in 16 and in 8 bits."""
+"""What an export format is: its file, what writes, opens and runs it, how far it may be from PyTorch. One record for each."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import logging
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import nn
+from ...utils.weight_files import BUNDLE_WEIGHTS, MODELS
 
-from ...networks.student import reparameterize
-from ..deployed.facts import DEPLOYMENT, Deployment
-from ..deployed.optional import require
-from ..deployed.runners import openvino_core
+if TYPE_CHECKING:
+    from .writers import Work
 
-# format -> its file below models/
-FILES = {
-    "torchscript": "model.ts",
-    "onnx": "model.onnx",
-    "openvino": "model_fp16.xml",
-    "openvino-int8": "model_int8.xml",
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a format may be from PyTorch.
+
+    Args:
+        largest: highest difference of a pixel's probability; None sets no limit.
+        mean: highest mean difference.
+        dice: lowest Dice between the masks.
+    """
+
+    largest: float | None
+    mean: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class Format:
+    """One export format.
+
+    Args:
+        name: as a person asks for it.
+        file: below the folder of the export.
+        engine: what runs it.
+        tolerance: see `Tolerance`.
+        writer: function of `writers` that writes it; empty where the bundle holds the file anyway.
+        opener: function of `monai_difom.apps.deployed.openers` that opens it; empty for weights, which a bundle opens.
+        what: its files, for messages.
+        packages: those that write it.
+        runtime: the package that runs it; empty for PyTorch.
+        use: import and call that turn ``x`` into ``logits``, for the model card; empty for none.
+        program: a file of it is a program, which is run only where it is signed or a person vouches for it.
+        calibrated: it is made with pictures that set its ranges, and comes with its engine where those are given.
+        note: for the help of the command line.
+    """
+
+    name: str
+    file: str
+    engine: str
+    tolerance: Tolerance
+    writer: str = ""
+    opener: str = ""
+    what: str = "ONNX files"
+    packages: tuple[str, ...] = ()
+    runtime: str = ""
+    use: tuple[str, ...] = ()
+    program: bool = False
+    calibrated: bool = False
+    note: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The end of its file's name."""
+        return Path(self.file).suffix
+
+    def write(self, work: Work, file: Path) -> None:
+        """Write it; the packages are there."""
+        getattr(import_module(f"{__package__}.writers"), self.writer)(work, file)
+
+    def open(self, file: Path) -> tuple[Callable[..., Any], str | None]:
+        """Return the function from input to logits of a file, and the facts in it, as JSON."""
+        return getattr(import_module(".deployed.openers", __package__.rpartition(".")[0]), self.opener)(file)
+
+
+_ONNX = ("onnx", "onnxscript")
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("bundle", BUNDLE_WEIGHTS, "torch", Tolerance(1e-4, 1e-5, 0.9999)),
+        Format(
+            "torchscript",
+            f"{MODELS}/model.ts",
+            "torch",
+            Tolerance(1e-4, 1e-5, 0.9999),
+            writer="write_torchscript",
+            opener="open_torchscript",
+            program=True,
+            use=(
+                "import torch",
+                "logits = torch.jit.load('models/model.ts')(torch.from_numpy(x)).detach().numpy()",
+            ),
+        ),
+        Format(
+            "onnx",
+            f"{MODELS}/model.onnx",
+            "onnx",
+            Tolerance(1e-3, 1e-5, 0.9995),
+            writer="write_onnx",
+            opener="open_onnx",
+            packages=_ONNX,
+            runtime="onnxruntime",
+            use=(
+                "import onnxruntime",
+                "logits = onnxruntime.InferenceSession('models/model.onnx').run(None, {'image': x})[0]",
+            ),
+        ),
+        Format(
+            "openvino",
+            f"{MODELS}/model_fp16.xml",
+            "openvino",
+            Tolerance(0.05, 1e-3, 0.995),
+            writer="write_openvino",
+            opener="open_openvino",
+            what="OpenVINO files",
+            packages=(*_ONNX, "openvino"),
+            runtime="openvino",
+            use=(
+                "import openvino",
+                "logits = openvino.compile_model('models/model_fp16.xml', 'CPU')(x)[0]",
+            ),
+            note="16 bits",
+        ),
+        Format(
+            "openvino-int8",
+            f"{MODELS}/model_int8.xml",
+            "openvino",
+            # 8 bits move single pixels at an edge far, the mask hardly: no limit to a pixel
+            Tolerance(None, 0.02, 0.95),
+            writer="write_int8",
+            opener="open_openvino",
+            what="8-bit OpenVINO files",
+            packages=(*_ONNX, "openvino", "nncf"),
+            runtime="openvino",
+            calibrated=True,
+        ),
+    )
 }
-# format -> packages that write and check it
-PACKAGES = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "openvino-int8": ("onnx", "onnxscript", "openvino", "nncf"),
-}
-INPUT, OUTPUT = "image", "pred"
-
-
-def inference_graph(network: nn.Module) -> nn.Module:
-    """Return the network as it is written to every format: eval mode, parallel branches folded, no gradients."""
-    return reparameterize(network).requires_grad_(False)
-
-
-def _example(facts: Deployment) -> torch.Tensor:
-    # two images: an axis of length one would be taken for a constant
-    return torch.zeros(2, len(facts.mean), *facts.size)
-
-
-def write_torchscript(network: nn.Module, facts: Deployment, file: Path) -> None:
-    """Write a TorchScript file of any batch size; its facts are in it as the extra file ``deployment.json``.
-
-    Args:
-        network: of `inference_graph`.
-        facts: size of the input.
-        file: ``.ts`` file.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing tells of shapes that are fixed, and they are
-        traced = torch.jit.trace(network, _example(facts), check_trace=False)
-    whole = file.with_name(f"{file.name}.whole")
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # PyTorch would rather have torch.export, which needs this PyTorch's classes
-        extra = {f"{DEPLOYMENT}.json": json.dumps(facts.as_dict())}
-        torch.jit.save(traced, str(whole), _extra_files=extra)
-    # what is left out is where each line of source was on the machine that wrote it
-    reader, writer = torch._C.PyTorchFileReader(str(whole)), torch._C.PyTorchFileWriter(str(file))
-    for name in reader.get_all_records():
-        if not name.endswith(".debug_pkl") and name != "version" and not name.startswith(".data/"):
-            content = reader.get_record(name)
-            writer.write_record(name, content, len(content))
-    writer.write_end_of_file()
-    whole.unlink()
-
-
-def write_onnx(network: nn.Module, facts: Deployment, file: Path) -> None:
-    """Write an ONNX file, weights inside, batch size free; its facts are in ``metadata_props``.
-
-    Args:
-        network: of `inference_graph`.
-        facts: size of the input.
-        file: ``.onnx`` file.
-
-    Raises:
-        ValueError: onnx or onnxscript is absent.
-    """
-    onnx = require("onnx")
-    require("onnxscript")
-    with _quiet():
-        torch.onnx.export(
-            network,
-            (_example(facts),),
-            str(file),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-            external_data=False,
-            dynamo=True,
-            verbose=False,
-        )
-    model = onnx.load(str(file))
-    for node in model.graph.node:
-        del node.metadata_props[:]  # lines of source with the folders of this machine
-    onnx.helper.set_model_props(model, {DEPLOYMENT: json.dumps(facts.as_dict())})
-    onnx.save(model, str(file))
-
-
-def write_openvino(onnx_file: Path, facts: Deployment, file: Path) -> None:
-    """Write OpenVINO's two files (``.xml``, ``.bin``) with weights of 16 bits.
-
-    Args:
-        onnx_file: of `write_onnx`.
-        facts: written into the file's runtime information.
-        file: ``.xml`` file.
-
-    Raises:
-        ValueError: openvino is absent.
-    """
-    openvino = require("openvino")
-    # not convert_model, which tells its maker that it was used
-    model = openvino_core().read_model(str(onnx_file))
-    model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
-    openvino.save_model(model, str(file), compress_to_fp16=True)
-
-
-def write_int8(onnx_file: Path, facts: Deployment, file: Path, pictures: Iterable[np.ndarray]) -> int:
-    """Write OpenVINO's two files with weights and activations of 8 bits, by quantisation after training.
-
-    Args:
-        onnx_file: of `write_onnx`.
-        facts: how pictures become inputs.
-        file: ``.xml`` file.
-        pictures: 8-bit pictures ``(H, W, C)`` whose activations set the ranges; those of the training's kind, some hundred.
-
-    Returns:
-        How many pictures there were.
-
-    Raises:
-        ValueError: nncf or openvino is absent, or there is no picture.
-    """
-    openvino, nncf = require("openvino"), require("nncf")
-    inputs = [facts.prepare(picture) for picture in pictures]
-    if not inputs:
-        raise ValueError("the calibration set is empty; 8 bits need pictures like those of the training.")
-    with _quiet():
-        model = nncf.quantize(
-            openvino_core().read_model(str(onnx_file)), nncf.Dataset(inputs), subset_size=len(inputs)
-        )
-    model.set_rt_info(json.dumps(facts.as_dict()), DEPLOYMENT)
-    openvino.save_model(model, str(file), compress_to_fp16=False)
-    return len(inputs)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep exporters from filling the screen; what goes wrong is raised all the same."""
-    names = ("torch.onnx", "onnxscript", "onnx_ir", "nncf")
-    levels = {name: logging.getLogger(name).level for name in names}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+ENGINES = tuple(dict.fromkeys(form.engine for form in FORMATS.values()))

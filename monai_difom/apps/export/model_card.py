@@ -15,6 +15,7 @@ from ..deployed.facts import DEPLOYMENT
 from ..runs.examples import load_examples
 from ..runs.folder import RunFolder
 from ..scoring.score_files import scores_section
+from .formats import FORMATS
 from .parity import parity_table
 from .training_config import TRAIN
 
@@ -146,11 +147,9 @@ def _network_section(metadata: Mapping[str, Any]) -> str:
 
 def _use_section(metadata: Mapping[str, Any], needs: Sequence[str]) -> str:
     formats, facts = metadata["formats"], metadata[DEPLOYMENT]
+    alone = [f"`{Path(form.file).name}`" for form in FORMATS.values() if form.opener]
     if needs:
-        need = (
-            f"The bundle needs the package monai_difom ({', '.join(needs)}). `model.ts`, `model.onnx` and the "
-            "OpenVINO files need neither it nor MONAI."
-        )
+        need = f"The bundle needs the package monai_difom ({', '.join(needs)}). {', '.join(alone)} need neither it nor MONAI."
     else:
         need = "MONAI runs the bundle; nothing else is needed. Scoring (`configs/evaluate.yaml`) needs monai_difom."
     lines = [
@@ -171,20 +170,6 @@ def _use_section(metadata: Mapping[str, Any], needs: Sequence[str]) -> str:
         f"x = (small.reshape(*small.shape[:2], -1) - {facts['mean']}) / {facts['std']}",
         "x = np.ascontiguousarray(x.transpose(2, 0, 1)[None], dtype=np.float32)",
     ]
-    run = {
-        "torchscript": [
-            "import torch",
-            "logits = torch.jit.load('models/model.ts')(torch.from_numpy(x)).detach().numpy()",
-        ],
-        "onnx": [
-            "import onnxruntime",
-            "logits = onnxruntime.InferenceSession('models/model.onnx').run(None, {'image': x})[0]",
-        ],
-        "openvino": [
-            "import openvino",
-            "logits = openvino.compile_model('models/model_fp16.xml', 'CPU')(x)[0]",
-        ],
-    }
     end = (
         ["probability = 1 / (1 + np.exp(-logits))"]
         if facts["activation"] == "sigmoid"
@@ -193,9 +178,16 @@ def _use_section(metadata: Mapping[str, Any], needs: Sequence[str]) -> str:
             "probability = e / e.sum(1, keepdims=True)",
         ]
     )
-    for name, words in run.items():
-        if name in formats:
-            alone = words[0].split()[1]
-            code = [prepare[0], words[0], *prepare[1:], words[1], *end]
-            lines += ["", f"With {alone} alone (and numpy and Pillow):", "", "```python", *code, "```"]
+    for name in formats:
+        if FORMATS[name].use:
+            package, call = FORMATS[name].use
+            code = [prepare[0], package, *prepare[1:], call, *end]
+            lines += [
+                "",
+                f"With {package.split()[1]} alone (and numpy and Pillow):",
+                "",
+                "```python",
+                *code,
+                "```",
+            ]
     return "\n".join(lines)

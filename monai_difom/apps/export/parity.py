@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..deployed.runners import Runner
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a format may be from PyTorch.
-
-    Args:
-        largest: highest difference of a pixel's probability; None sets no limit.
-        mean: highest mean difference.
-        dice: lowest Dice between the masks.
-    """
-
-    largest: float | None
-    mean: float
-    dice: float
-
-
-# 8 bits move single pixels at an edge far, the mask hardly: no limit to a pixel
-TOLERANCES = {
-    "bundle": Tolerance(1e-4, 1e-5, 0.9999),
-    "torchscript": Tolerance(1e-4, 1e-5, 0.9999),
-    "onnx": Tolerance(1e-3, 1e-5, 0.9995),
-    "openvino": Tolerance(0.05, 1e-3, 0.995),
-    "openvino-int8": Tolerance(None, 0.02, 0.95),
-}
+from .formats import FORMATS
 
 
 def measure_parity(
@@ -85,10 +60,10 @@ def parity_table(measured: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def parity_failures(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return one sentence a figure that is out of `TOLERANCES`; empty where all are within."""
+    """Return one sentence for every figure that is out of its format's tolerance; empty where all are within."""
     failures = []
     for name, f in measured.items():
-        allowed = TOLERANCES[name]
+        allowed = FORMATS[name].tolerance
         if allowed.largest is not None and not f["max"] <= allowed.largest:
             failures.append(
                 f"{name}: the largest difference is {f['max']:.2e}, allowed is {allowed.largest:.0e}."

@@ -24,6 +24,7 @@ from ..bundle.current_config import name_empty_run, running_config
 from ..bundle.stages import start_student
 from ..deployed.facts import METADATA
 from ..deployed.network import WEIGHTS
+from ..export.formats import FORMATS
 from ..scoring.evaluate import evaluate_set
 
 logger = logging.getLogger(__name__)
@@ -142,9 +143,7 @@ def install_weights(bundle: str | os.PathLike, weights: str | os.PathLike, recor
         if entry.get("file") == WEIGHTS:
             entry["sha256"] = file_digest(served)
     write_json(facts, metadata, indent=4)
-    others = [
-        file.name for file in sorted(served.parent.iterdir()) if file.suffix in (".ts", ".onnx", ".xml")
-    ]
+    others = [Path(f.file).name for f in FORMATS.values() if f.opener and (Path(bundle) / f.file).is_file()]
     if others:
         logger.warning("%s are of the weights before: export the bundle again.", ", ".join(others))
 

@@ -87,7 +87,7 @@ def _figures(
 
 def make_page(runner: Runner, title: str) -> Any:
     """Return the gradio page of a model; see `serve`."""
-    gradio = require("gradio", "gradio")
+    gradio = require("gradio")
 
     def show(path: str | None, threshold: float) -> tuple[Any, Any, str]:
         if path is None:
@@ -164,7 +164,7 @@ def serve(
     folder = tempfile.mkdtemp(prefix="difom_")
     # read when gradio is imported
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
-    gradio = require("gradio", "gradio")
+    gradio = require("gradio")
     page = make_page(runner, _title(runner))
     weakref.finalize(page, shutil.rmtree, folder, ignore_errors=True)  # at the end of the process too
     page.launch(

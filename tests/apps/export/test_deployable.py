@@ -21,9 +21,10 @@ from PIL import Image
 from monai_difom.__main__ import main
 from monai_difom.apps.deployed.facts import Deployment, read_deployment
 from monai_difom.apps.deployed.runners import open_runner
-from monai_difom.apps.export import deployable as module
+from monai_difom.apps.export import writers
 from monai_difom.apps.export.deployable import export_bundle
-from monai_difom.apps.export.parity import TOLERANCES, Tolerance, measure_parity, parity_failures
+from monai_difom.apps.export.formats import FORMATS, Tolerance
+from monai_difom.apps.export.parity import measure_parity, parity_failures
 from monai_difom.apps.predict.sources import read_picture
 from monai_difom.utils import load_state, save_state
 from tests.apps.deployed.students import OWN_NETWORK, SIZE, blob, learn, write_pictures, write_run
@@ -193,14 +194,14 @@ def test_a_format_out_of_tolerance_fails_and_the_older_export_stays(
     ]
     assert main(words) == 0
     before = (tmp_path / "out" / "models" / "model.ts").read_bytes()
-    written = module.writers.write_torchscript
+    written = writers.write_torchscript
 
-    def damaged(network: torch.nn.Module, facts: Deployment, file: Path) -> None:
+    def damaged(work: writers.Work, file: Path) -> None:
         with torch.no_grad():
-            next(network.parameters()).mul_(0.5)
-        written(network, facts, file)
+            next(work.graph.parameters()).mul_(0.5)
+        written(work, file)
 
-    monkeypatch.setattr(module.writers, "write_torchscript", damaged)
+    monkeypatch.setattr(writers, "write_torchscript", damaged)
     assert main(words) == 2
     message = capsys.readouterr().err
     assert "torchscript: the largest difference is" in message
@@ -211,8 +212,8 @@ def test_a_format_out_of_tolerance_fails_and_the_older_export_stays(
 
 def test_parity_names_the_figure_that_is_out() -> None:
     good = {"max": 0.0, "mean": 0.0, "dice": 1.0}
-    assert parity_failures(dict.fromkeys(TOLERANCES, good)) == []
-    assert TOLERANCES["openvino-int8"] == Tolerance(None, 0.02, 0.95)
+    assert parity_failures(dict.fromkeys(FORMATS, good)) == []
+    assert FORMATS["openvino-int8"].tolerance == Tolerance(None, 0.02, 0.95)
     (failure,) = parity_failures({"openvino-int8": {"max": 1.0, "mean": 0.0, "dice": 0.9}})
     assert "the Dice between the masks is 0.9000, allowed is 0.95" in failure
     assert len(parity_failures({"onnx": {"max": float("nan"), "mean": float("nan"), "dice": 1.0}})) == 2
