@@ -18,6 +18,7 @@ ROWS = [
         "networks/blocks",
         "networks/definition.py",
         "networks/encoders.py",
+        "networks/hub_access.py",
         "networks/lora.py",
         "networks/student.py",
         "networks/taps.py",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .hub_access import hub_if_there
 from .weights import fill_network, read_weights
 
 _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -99,7 +100,8 @@ def _from_hub(
                 f"{name}.<tag>, a hub repository as owner/name, or the path of a .safetensors or .pth file."
             )
     try:
-        return timm.create_model(name, pretrained=True, **arguments)
+        with hub_if_there():
+            return timm.create_model(name, pretrained=True, **arguments)
     except TypeError:  # a model argument that timm does not know
         raise
     except Exception as error:  # hub, network and cache errors have no common class

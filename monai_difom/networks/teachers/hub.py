@@ -20,6 +20,7 @@ from torch import nn
 
 from ...utils import IMAGENET_MEAN, IMAGENET_STD
 from ...zoo import find_entry
+from ..hub_access import hub_if_there
 from .base import InputContract, fixed_size
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -230,7 +231,8 @@ def explained(model: str, load: Callable[[], Any]) -> Any:
         known = "" if "/" in model.strip("/.~") else " A hub name has an owner: facebook/dinov2-base."
         raise FileNotFoundError(f"there is no folder {model!r} for a teacher's `model`.{known}")
     try:
-        return load()
+        with hub_if_there():
+            return load()
     except OSError as error:
         if local:
             raise OSError(
