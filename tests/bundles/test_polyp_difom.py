@@ -405,3 +405,26 @@ def test_real_polyps_and_the_real_teacher_train_to_the_end(shared_data: Path, tm
     flow.run()
     sets = json.loads((tmp_path / "summary.json").read_text())["test_sets"]
     assert {name: scores["n"] for name, scores in sets.items()} == {"Kvasir": 100, "CVC-ClinicDB": 62}
+
+
+def test_a_missing_weight_file_of_the_teacher_is_said_before_any_image_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monai_difom.data import dataset
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("images were read first")
+
+    monkeypatch.setattr(dataset, "_NamedCache", never)
+    override = {
+        "dataset_dir": str(data),
+        "output_dir": str(tmp_path),
+        "ckpt_dir": str(tmp_path),
+        "image_size": 32,
+    }
+    workflow = bundle_workflow(
+        CONFIGS, TRAIN, bundle_root=str(BUNDLE), teacher_weights="nowhere.safetensors", **override
+    )
+    with pytest.raises(Exception, match=r".") as caught:
+        workflow.initialize()
+    assert "nowhere.safetensors" in str(cause_of(caught.value))
