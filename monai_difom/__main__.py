@@ -182,6 +182,11 @@ def _model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _pixel_limit(parser: argparse.ArgumentParser) -> None:
+    text = "refuse larger pictures (50 million pixels)"
+    parser.add_argument("--pixel-limit", type=int, default=50_000_000, metavar="N", help=text)
+
+
 def _predict(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _model(parser)
@@ -201,13 +206,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     )
     add("--threshold", type=float, help="probability from which a pixel counts (the model's)")
     add("--skip-bad", action="store_true", help="report what cannot be read, and go on")
-    add(
-        "--pixel-limit",
-        type=int,
-        default=50_000_000,
-        metavar="N",
-        help="refuse larger pictures (50 million pixels)",
-    )
+    _pixel_limit(parser)
 
 
 def _serve(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +219,10 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     )
     add("--port", type=int, default=7860, help="0 takes a free one (7860)")
     add("--upload-limit", type=float, default=20, metavar="MB", help="refuse larger files (20)")
+    _pixel_limit(parser)
+    add(
+        "--allow-host", nargs="+", default=[], metavar="NAME", help="further names of this machine or a proxy"
+    )
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
-import ipaddress
-import json
 import os
+import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,23 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from ...utils.documents import read_json
 from ..deployed.facts import METADATA
 from ..deployed.optional import require
 from ..deployed.runners import Runner, open_runner
 from .contours import COLORS, draw_contours
-from .sources import BadPictureError, read_picture
+from .guard import Guard, allowed_hosts, is_loopback
+from .sources import PIXEL_LIMIT, BadPictureError, read_picture
 
-# the page loads nothing from elsewhere, whatever a component asks for
-_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'"
-)
 _SYSTEM = ["system-ui", "sans-serif"]
 _KEPT_SECONDS = 600
+_UPLOADS = "difom_uploads_"
 
 
 def look(
-    runner: Runner, path: str | os.PathLike, threshold: float | None = None
+    runner: Runner, path: str | os.PathLike, threshold: float | None = None, pixel_limit: int = PIXEL_LIMIT
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Segment one picture for the page.
 
@@ -43,6 +43,7 @@ def look(
         runner: of `open_runner`.
         path: the picture.
         threshold: probability from which a pixel counts; None takes the model's.
+        pixel_limit: highest height times width.
 
     Returns:
         The picture with contours and the map of the probability, both ``(H, W, 3)``, 8 bits; and the figures as HTML.
@@ -50,7 +51,7 @@ def look(
     Raises:
         BadPictureError: it cannot be read, or is too large.
     """
-    picture = read_picture(path, len(runner.facts.mean))
+    picture = read_picture(path, len(runner.facts.mean), pixel_limit)
     begun = time.perf_counter()
     probabilities = runner.probabilities(picture)
     milliseconds = 1000 * (time.perf_counter() - begun)
@@ -85,7 +86,7 @@ def _figures(
     return f"<p class='time'><b>{milliseconds:.0f} ms</b> &nbsp; {size}</p><table class='figures'>{head}{rows}</table>"
 
 
-def make_page(runner: Runner, title: str) -> Any:
+def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any:
     """Return the gradio page of a model; see `serve`."""
     gradio = require("gradio")
 
@@ -93,10 +94,14 @@ def make_page(runner: Runner, title: str) -> Any:
         if path is None:
             return None, None, ""
         try:
-            return look(runner, path, threshold)
+            return look(runner, path, threshold, pixel_limit)
         except BadPictureError as error:
             # the visitor knows the file by another name than the server
             raise gradio.Error(str(error).replace(str(path), "The file")) from error
+        except Exception as error:
+            raise gradio.Error(
+                f"The image could not be segmented: {type(error).__name__}: {error}"
+            ) from error
 
     with gradio.Blocks(
         analytics_enabled=False, title=title, delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS)
@@ -135,11 +140,14 @@ def serve(
     upload_limit: float = 20,
     wait: bool = True,
     trust_torchscript: bool = False,
+    pixel_limit: int = PIXEL_LIMIT,
+    allow_host: Sequence[str] = (),
 ) -> Any:
     """Open the page of a model.
 
-    Uploaded images lie in a folder of their own, which is emptied every ten minutes and removed at the end. Nothing is sent
-    anywhere, nothing is loaded from elsewhere, and no uploaded file is read but as a picture.
+    Uploaded images lie in a folder of their own, which is emptied every ten minutes and removed at the end, by Ctrl-C and
+    SIGTERM too. Nothing is sent anywhere, nothing is loaded from elsewhere, and no uploaded file is read but as a picture. A
+    request under another name than this machine's, or from a page of another site, is refused.
 
     Args:
         model: of `open_runner`.
@@ -149,6 +157,8 @@ def serve(
         upload_limit: largest file, in megabytes.
         wait: serve until the process is interrupted.
         trust_torchscript: of `open_runner`.
+        pixel_limit: highest height times width of an image; checked before it is unpacked.
+        allow_host: further names by which the page may be asked for.
 
     Returns:
         The page, served; ``page.local_url`` is its address and ``page.close()`` ends it.
@@ -161,24 +171,33 @@ def serve(
     runner.logits(
         np.zeros((1, len(runner.facts.mean), *runner.facts.size), np.float32)
     )  # the first time takes longer
-    folder = tempfile.mkdtemp(prefix="difom_")
+    if wait:
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            signal.signal(number, _end)
+    folder = _folder_of_uploads()
     # read when gradio is imported
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
     gradio = require("gradio")
-    page = make_page(runner, _title(runner))
+    from starlette.middleware import Middleware
+
+    page = make_page(runner, _title(runner), pixel_limit)
     weakref.finalize(page, shutil.rmtree, folder, ignore_errors=True)  # at the end of the process too
+    limit = int(upload_limit * 1e6)
+    guard = Middleware(Guard, host=host, names=allowed_hosts(host, allow_host), limit=limit)
     page.launch(
         server_name=host,
         server_port=port or _free_port(host),
         share=False,
+        _frontend=False,  # does not ask for a public link where the first answer takes more than three seconds
         quiet=True,
         prevent_thread_lock=True,
         ssr_mode=False,
-        max_file_size=int(upload_limit * 1e6),
+        max_file_size=limit,
+        show_error=True,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
-        app_kwargs={"middleware": [_policy()], "docs_url": None, "redoc_url": None},
+        app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
         theme=gradio.themes.Base(
             font=_SYSTEM, font_mono=["monospace"], primary_hue="sky", neutral_hue="slate"
         ),
@@ -186,10 +205,29 @@ def serve(
     )
     if wait:
         print(f"{runner.file} ({runner.engine}): {page.local_url}   Ctrl-C ends it.", flush=True)
-        if not _is_own(host):
+        if not is_loopback(host):
             print(f"Whoever reaches {host} can use the page; it asks for no password.", file=sys.stderr)
-        page.block_thread()
+        try:
+            page.block_thread()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return page
+
+
+def _end(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)  # which removes the uploads on its way out
+
+
+def _folder_of_uploads() -> str:
+    """Return a new folder for uploads, and remove those of pages that were killed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*"):
+        process = old.name.removeprefix(_UPLOADS).partition("_")[0]
+        with suppress(ValueError, PermissionError):  # of another person
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_UPLOADS}{os.getpid()}_")
 
 
 def _free_port(host: str) -> int:
@@ -198,40 +236,12 @@ def _free_port(host: str) -> int:
         return int(opened.getsockname()[1])
 
 
-def _policy() -> Any:
-    """Return the middleware that adds the content policy to every answer."""
-    from starlette.middleware import Middleware
-
-    class Policy:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            async def sent(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    extra = {
-                        b"content-security-policy": _POLICY.encode(),
-                        b"x-content-type-options": b"nosniff",
-                    }
-                    message["headers"] = [*message.get("headers", []), *extra.items()]
-                await send(message)
-
-            await self.app(scope, receive, sent)
-
-    return Middleware(Policy)
-
-
-def _is_own(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _title(runner: Runner) -> str:
     file = runner.file.parent.parent / METADATA
-    metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return str(metadata.get("task") or metadata.get("name") or runner.file.name)
+    metadata = read_json(file) if file.is_file() else {}
+    title = str(metadata.get("task") or metadata.get("name") or runner.file.name)
+    # of a bundle from elsewhere, and shown as markup
+    return re.sub(r"[^\w\s.,()-]", " ", title)[:100]
 
 
 def run_serve(model: Path, **options: Any) -> int:

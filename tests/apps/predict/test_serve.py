@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import pickle
+import shutil
+import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +22,8 @@ from PIL import Image
 
 from monai_difom.__main__ import main
 from monai_difom.apps.deployed.runners import open_runner
-from monai_difom.apps.predict.serve import heat, look
+from monai_difom.apps.predict.guard import Guard, allowed_hosts, refusal
+from monai_difom.apps.predict.serve import _title, heat, look
 from monai_difom.apps.predict.sources import BadPictureError
 from tests.apps.deployed.students import blob, write_pictures
 from tests.browser import open_browser
@@ -90,6 +96,109 @@ def test_a_file_above_the_limit_is_refused(page: Any) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)
     assert refused.value.code == 413
+
+
+def ask(page: Any, **headers: str) -> tuple[int, str]:
+    """Status and body of the page, asked for with other headers."""
+    request = urllib.request.Request(page.local_url, headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "192.168.0.1:80", "[", ""])
+def test_a_request_under_the_name_of_another_machine_is_refused_with_the_reason(page: Any, name: str) -> None:
+    status, body = ask(page, Host=name)
+    assert status == 403
+    assert "--allow-host" in body or "cannot be read" in body
+
+
+@pytest.mark.parametrize("own", ["http://127.0.0.1:1", "https://evil.example", "null", "file://", "http://["])
+def test_a_request_from_another_page_is_refused_with_the_reason(page: Any, own: str) -> None:
+    status, body = ask(page, Origin=own)
+    assert status == 403
+    assert "may not use this one" in body or "cannot be read" in body
+
+
+def test_requests_from_the_page_itself_are_answered(page: Any) -> None:
+    port = page.local_url.rstrip("/").rpartition(":")[2]
+    assert ask(page, Origin=page.local_url.rstrip("/"))[0] == 200
+    assert ask(page, Host=f"localhost:{port}", Origin=f"http://localhost:{port}")[0] == 200
+
+
+def test_an_open_page_takes_addresses_and_the_names_that_it_was_given() -> None:
+    names = allowed_hosts("0.0.0.0", ["clinic.example"])
+    assert refusal({"host": "10.0.0.7:80", "origin": "http://10.0.0.7:80"}, "0.0.0.0", names) == ""
+    assert refusal({"host": "Clinic.example", "origin": "https://clinic.example"}, "0.0.0.0", names) == ""
+    assert "'evil.example'" in refusal({"host": "evil.example"}, "0.0.0.0", names)
+    assert refusal({"host": "10.0.0.7"}, "127.0.0.1", allowed_hosts("127.0.0.1"))
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(finished: Path, tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    runner = open_runner(finished)
+    with pytest.raises(BadPictureError, match="20000 x 20000 pixels, above the limit"):
+        look(runner, tmp_path / "bomb.png")
+    with pytest.raises(BadPictureError, match="above the limit of 100"):
+        look(runner, write_pictures(tmp_path, 1)[0], pixel_limit=100)
+
+
+def test_the_title_of_a_bundle_is_no_markup(finished: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(finished / "bundle", tmp_path / "bundle")
+    file = bundle / "configs" / "metadata.json"
+    file.write_text(
+        json.dumps({**json.loads(file.read_text()), "task": "<img src=x onerror=alert(1)> [a](b)\n# c"})
+    )
+    title = _title(open_runner(bundle))
+    assert not set(title) & set("<>[]#`*_!&")
+
+
+def answers(app: Any, body: bytes = b"", limit: int = 100) -> list[dict[str, Any]]:
+    """What a guarded application answers to one request."""
+    sent: list[dict[str, Any]] = []
+    chunks = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return chunks.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    guard = Guard(app, "127.0.0.1", allowed_hosts("127.0.0.1"), limit)
+    asyncio.run(guard({"type": "http", "headers": [(b"host", b"127.0.0.1:80")]}, receive, send))
+    return sent
+
+
+def test_whatever_goes_wrong_the_answer_says_why() -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("the disk is full")
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    begun, body = answers(fails)
+    assert begun["status"] == 500
+    assert b"the disk is full" in body["body"]
+    begun, body = answers(reads, b"x" * 200_000)
+    assert begun["status"] == 413
+    assert b"larger than" in body["body"]
+
+
+def test_uploads_are_gone_after_a_kill_by_sigterm(finished: Path, tmp_path: Path) -> None:
+    left = tmp_path / "difom_uploads_999999999_old"  # of a page that was killed hard
+    left.mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    words = [sys.executable, "-m", "monai_difom", "serve", "--model", str(finished), "--port", "0"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert "http://127.0.0.1" in (process.stdout.readline() if process.stdout else "")
+        (folder,) = tmp_path.glob("difom_uploads_*")
+        (folder / "patient.png").write_bytes(b"secret")
+        process.terminate()
+        assert process.wait(60) == 128 + 15
+    assert not list(tmp_path.glob("difom_uploads_*"))
 
 
 @pytest.fixture(scope="module")
