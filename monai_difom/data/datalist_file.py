@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..utils import few
+from ..utils.documents import read_large_json
 from .items import Item, by_image, name_of
 
 
@@ -69,11 +69,9 @@ def _items(file: Path, key: str, entries: Any) -> list[Item]:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} is not valid JSON: {error}. Correct it, or remove it to use the folders."
-        ) from error
+        content: Any = read_large_json(file)
+    except ValueError as error:
+        raise ValueError(f"{error} Correct it, or remove it to use the folders.") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{file} holds a {type(content).__name__}; a datalist is an object with a 'training' list."

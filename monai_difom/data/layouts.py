@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..transforms import to_gray, to_rgb
 from ..utils import atomic_path, look_up, write_json
+from ..utils.documents import read_large_json
 from .chaos import chaos
 from .datalists import DATALIST, IMAGE_SUFFIXES, files_by_stem, split_validation
 from .groups import regroup
@@ -81,7 +82,7 @@ def prepare_layout(
     }
     file = target / DATALIST
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_large_json(file)
         if found.get("prepared") == about:
             return str(target)
         raise ValueError(
@@ -312,5 +313,5 @@ EXAMPLES = {
 
 def class_names(prepared_dir: str | Path) -> Sequence[str]:
     """Return the names of the classes of a prepared data set: one for binary masks."""
-    content = json.loads((Path(prepared_dir) / DATALIST).read_text(encoding="utf-8"))
+    content = read_large_json(Path(prepared_dir) / DATALIST)
     return content.get("structures") or ["foreground"]

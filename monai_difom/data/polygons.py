@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from ..utils import atomic_path
+from ..utils.documents import parse_json
 
 
 def draw_polygons(
@@ -70,8 +70,5 @@ def draw_polygons(
 
 
 def _json(table: Path, number: int, text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{table}, line {number}: {text[:80]!r} is no JSON ({error}).") from error
+    found = parse_json(text or "{}", f"{table}, line {number}: {text[:80]!r}")
     return found if isinstance(found, dict) else {}

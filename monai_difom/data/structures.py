@@ -13,7 +13,6 @@ A label is one of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from ..losses import MISSING
 from ..transforms.image import to_gray
 from ..utils import unknown_name
+from ..utils.documents import read_large_json
 from .checks import SHOWN, binarise
 from .items import NIFTI_SUFFIXES
 
@@ -66,7 +66,7 @@ def _named(root: Path) -> list[str]:
     files = [root] if root.is_file() else [root / NAMES_FILE, root / "datalist.json"]
     for file in files:
         if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_large_json(file)
             names = content.get("structures") if isinstance(content, dict) else content
             if names:
                 return _checked(names, file)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ..utils import atomic_path
+from ..utils.documents import parse_json
 from .taps import get_module
 
 # query, key and value of the image encoder (one fused layer), and queries and values of the mask decoder's attention,
@@ -277,7 +278,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], LoraSettings, str]:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if about.get("format") != _FORMAT:
         raise ValueError(f"{path} holds no adapters of this package. save_adapters() writes them.")
-    found = json.loads(about["settings"])
+    found = parse_json(about["settings"], f"{path}: its settings")
     found.update(modules=tuple(found["modules"]), train=tuple(found["train"]))
     return state, LoraSettings(**found), about["base"]
 

@@ -13,6 +13,8 @@ from typing import Any
 SIZE_LIMIT = 4_000_000
 DEPTH_LIMIT = 64
 NODE_LIMIT = 100_000
+# of files that grow with a data set: lists of images, indices, what was measured of each image
+LARGE_SIZE, LARGE_COUNT = 1_000_000_000, 50_000_000
 _DIGITS = 400
 _STANDARD = "tag:yaml.org,2002:"
 _SCALARS = ("str", "int", "float", "bool", "null")
@@ -51,6 +53,11 @@ def read_json(path: str | os.PathLike, size_limit: int = SIZE_LIMIT, node_limit:
     return parse_json(_text(Path(path), size_limit), str(path), size_limit, node_limit)
 
 
+def read_large_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file that grows with a data set; see `read_json`."""
+    return read_json(path, LARGE_SIZE, LARGE_COUNT)
+
+
 def parse_json(text: str, name: str, size_limit: int = SIZE_LIMIT, node_limit: int = NODE_LIMIT) -> Any:
     """Read a JSON text; see `read_json`.
 
@@ -62,11 +69,11 @@ def parse_json(text: str, name: str, size_limit: int = SIZE_LIMIT, node_limit: i
     """
     _check_size(len(text), name, size_limit)
     try:
-        found = json.loads(text, object_pairs_hook=_without_twins, parse_int=_integer)
+        found = json.loads(text, object_pairs_hook=_without_twins)
     except RecursionError as error:
         raise ValueError(f"{name} is nested deeper than {DEPTH_LIMIT} levels, which is refused.") from error
     except ValueError as error:
-        raise ValueError(f"{name} is damaged or no JSON: {error}.") from error
+        raise ValueError(f"{name} is damaged, or not valid JSON: {error}.") from error
     _check_shape(found, name, node_limit)
     return found
 
@@ -87,7 +94,7 @@ def parse_yaml(text: str, name: str, size_limit: int = SIZE_LIMIT) -> Any:
         return _Builder(name).build(yaml.parse(text, Loader=loader))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{name} is damaged or no YAML: {reason}") from error
+        raise ValueError(f"{name} is damaged, or not valid YAML: {reason}") from error
 
 
 def _text(file: Path, size_limit: int) -> str:
@@ -116,12 +123,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twin = next(key for key in names if names.count(key) > 1)
         raise ValueError(f"the key {twin!r} is there twice")
     return found
-
-
-def _integer(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise ValueError(f"a number has {len(text)} digits")
-    return int(text)
 
 
 def _check_shape(value: Any, name: str, node_limit: int) -> None:

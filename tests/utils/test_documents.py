@@ -36,8 +36,8 @@ YAML = {
     "a huge file": ("a: " + "x" * 5_000_000, "larger than 4 MB"),
     "many values": ("[" + "1," * 200_000 + "1]", "more than 100,000 values"),
     "a number of many digits": ("a: " + "9" * 50_000, "digits"),
-    "a control character": ("a: \x07", "no YAML"),
-    "half a file": ("a: [1, 2", "no YAML"),
+    "a control character": ("a: \x07", "not valid YAML"),
+    "half a file": ("a: [1, 2", "not valid YAML"),
 }
 JSON = {
     "deep lists": ("[" * 100_000, "deeper than"),
@@ -46,8 +46,8 @@ JSON = {
     "a huge file": ('"' + "x" * 5_000_000 + '"', "larger than 4 MB"),
     "many values": ("[" + "1," * 200_000 + "1]", "more than 100,000 values"),
     "a number of many digits": ("9" * 50_000, "digits"),
-    "half a file": ('{"a": [1, 2', "no JSON"),
-    "nothing": ("", "no JSON"),
+    "half a file": ('{"a": [1, 2', "not valid JSON"),
+    "nothing": ("", "not valid JSON"),
 }
 
 

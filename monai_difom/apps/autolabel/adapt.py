@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ from ...losses import AnnotatedLoss
 from ...networks.lora import add_lora
 from ...transforms import NormalizeImaged, allowed_views
 from ...utils import all_ranks_here, file_digest, is_main_rank, unknown_name, write_json
+from ...utils.documents import read_large_json
 from ..bundle.stages import begin_stage, end_stage, keep_best, last_checkpoint
 from ..deployed.facts import Deployment
 from ..runs.folder import RunFolder
@@ -308,4 +308,4 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
 
 def _facts_of(folder: Path) -> dict[str, Any]:
     """What is known of a finished member: ``best``, ``held_out``, ``test_sets`` and ``structures``."""
-    return json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+    return read_large_json(folder / _FACTS)

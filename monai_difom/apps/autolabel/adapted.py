@@ -18,6 +18,7 @@ from ...networks.lora import load_adapters, merge_lora
 from ...networks.student import load_network_state
 from ...networks.weights import read_weights
 from ...utils import write_json
+from ...utils.documents import read_large_json
 from ...utils.weight_files import MODELS, STUDENT
 from ..deployed.facts import Deployment
 
@@ -142,7 +143,7 @@ def read_adapted(folder: str | os.PathLike) -> AdaptedTeacher:
             f"no adapted teacher at {folder} (no {TEACHER}): run the bundle's id `adapt` to its end."
         )
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_large_json(file)
         kind, form = found["kind"], found["format"]
         if (kind, form) != ("adapted_teacher", FORMAT):
             raise ValueError(f"it is of kind {kind!r}, format {form}; this version reads format {FORMAT}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 from ...data.transfer import load_pictures
 from ...engines.pretrainer import PretrainSettings, SelfSupervisedTrainer
 from ...utils import write_json
+from ...utils.documents import read_large_json
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def pretrain_encoder(
     losses: list[float] = []
     if checkpoint.is_file():
         trainer.resume(checkpoint)
-        losses = json.loads(record.read_text(encoding="utf-8"))[: trainer.step] if record.is_file() else []
+        losses = read_large_json(record)[: trainer.step] if record.is_file() else []
         logger.info("%s goes on after step %d of %d.", checkpoint, trainer.step, trainer.settings.steps)
     if trainer.step < trainer.settings.steps:
         pictures = load_pictures([item["image"] for item in items], trainer.settings.image_size)

@@ -17,6 +17,7 @@ from ...data import check_transfer
 from ...networks.lora import save_adapters
 from ...networks.student import network_state
 from ...utils import load_state, write_json
+from ...utils.documents import read_large_json
 from ...utils.weight_files import STATE
 from ..runs.folder import RunFolder
 from .current_config import running_parser, running_settings
@@ -205,7 +206,7 @@ def check_transfer_set(
         for part in (transfer, references, labelled)
     ]
     file = Path(folder) / "compared.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == seen:
+    if file.is_file() and read_large_json(file) == seen:
         return
     report = check_transfer(transfer, references, labelled, folder, progress)
     logger.info("Distance of the transfer set to the nearest test image: %s", report["to_test"])

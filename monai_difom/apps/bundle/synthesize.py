@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from ...data.transfer import load_pictures
 from ...engines.diffusion import DiffusionSettings, ImageDiffusion
 from ...handlers.pictures import panel
 from ...utils import atomic_path, file_digest, write_json
+from ...utils.documents import read_large_json
 
 logger = logging.getLogger(__name__)
 MODEL, MANIFEST = "diffusion.pt", "manifest.json"
@@ -140,7 +140,7 @@ def generate_images(
 def _check_manifest(file: Path, about: Mapping[str, Any]) -> None:
     if not file.is_file():
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_large_json(file)
     other = [
         f"{key} {found.get(key)} (now {value})" for key, value in about.items() if found.get(key) != value
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from ...utils import (
     with_folder,
     write_json,
 )
+from ...utils.documents import read_json
 from ...zoo import find_entry
 from ..deployed.facts import INFERENCE, METADATA
 from ..deployed.network import NETWORK, WEIGHTS
@@ -106,7 +106,7 @@ def write_trained_bundle(
             with_folder(draft / name).write_text(
                 _with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8"
             )
-        metadata = json.loads(own[METADATA].read_text(encoding="utf-8"))
+        metadata = read_json(own[METADATA])
         write_json(draft / METADATA, _metadata(metadata, teachers, scores))
         readme = own["docs/README.md"].read_text(encoding="utf-8")
         with_folder(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")

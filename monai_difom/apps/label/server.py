@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
+from ...utils.documents import read_json
 from ..deployed.facts import INFERENCE, METADATA
 from ..deployed.network import WEIGHTS
 from ..deployed.runners import find_bundle
@@ -161,8 +162,8 @@ def _check_images(folder: Path) -> None:
 
 
 def _origin(bundle: Path) -> dict[str, str] | None:
-    text = _text(bundle / ORIGIN)
-    return json.loads(text) if text else None
+    file = bundle / ORIGIN
+    return read_json(file) if file.is_file() else None
 
 
 def _text(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from torch import nn
 from ...engines import DistillationTrainer, Phase, Plan
 from ...metrics import mean_scores
 from ...utils import atomic_path, file_digest, load_state, save_state, unknown_name, write_json
+from ...utils.documents import read_json
 from ...utils.weight_files import STUDENT
 from ..bundle.command_line import cause_of, end_with_cause
 from ..bundle.current_config import name_empty_run, running_config
@@ -135,7 +135,7 @@ def install_weights(bundle: str | os.PathLike, weights: str | os.PathLike, recor
     with atomic_path(Path(bundle) / BEFORE) as temporary:
         shutil.copyfile(served, temporary)
     save_state(served, load_state(weights))
-    metadata = json.loads(facts.read_text(encoding="utf-8"))
+    metadata = read_json(facts)
     # why teachers were left out names files of this machine
     shown = {key: value for key, value in record.items() if key != "without"}
     metadata["trained_on_labels"] = [*metadata.get("trained_on_labels", []), shown]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ...data import image_group
 from ...metrics import score_columns, unit_of_length
 from ...utils import load_state, look_up
+from ...utils.documents import read_yaml
 from .folder import RunError, RunFolder
 
 
@@ -149,7 +149,7 @@ def read_run(folder: str | os.PathLike) -> Run:
         missing.append("run.json: made by an older version, or outside of a bundle (no times, no cost)")
     config = {}
     if files.config.is_file():
-        config = yaml.safe_load(files.config.read_text(encoding="utf-8"))
+        config = read_yaml(files.config)
     return Run(path, tables, summary, history, record, config, tuple(missing))
 
 
