@@ -20,6 +20,7 @@ from ...utils import file_digest
 from ..deployed.facts import METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, load_network, network_definition
 from ..deployed.runners import find_bundle, named_channels, network_runner, open_runner
+from ..export.formats import FORMATS
 from .adapted import TEACHER, read_adapted
 
 # pixels of a forward pass on a CPU: more do not stay in its caches, and take longer a pixel
@@ -143,7 +144,8 @@ def _adapted(path: Path, device: torch.device | str) -> list[MaskTeacher]:
 def _bundle(bundle: Path, name: str, device: torch.device | str) -> MaskTeacher:
     file = bundle / WEIGHTS
     if not file.is_file():  # an exported bundle without the weights of PyTorch
-        found = sorted(f for f in (bundle / "models").glob("*") if f.suffix in (".ts", ".onnx", ".xml"))
+        forms = sorted(FORMATS.values(), key=lambda form: form.program)
+        found = [bundle / form.file for form in forms if (bundle / form.file).is_file()]
         if found:
             return replace(_exported(found[0]), name=name)
     network = load_network(bundle)

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from ...utils.weight_files import STATE
 from ..report.page import write_report
-from ..runs.run import RunError
+from ..runs.folder import RunError, RunFolder
 from .finished import FinishedRun
 from .plan import CONTROL, TrainingPlan, control_of, make_plan
 from .request import Request
@@ -87,7 +88,7 @@ def _train(request: Request, control: bool) -> FinishedRun:
 
 def finish(folder: Path) -> FinishedRun:
     """Return a finished run; with a control, the report is written anew about both."""
-    control = folder / CONTROL if (folder / CONTROL / "summary.json").is_file() else None
+    control = folder / CONTROL if RunFolder(folder / CONTROL).summary.is_file() else None
     run = FinishedRun(folder, control)
     if control is not None:
         write_report([folder], run.report, [control])
@@ -106,20 +107,20 @@ def _run(plan: TrainingPlan, resume: bool = False) -> None:
 def resume(folder: Path) -> FinishedRun:
     """Go on with an interrupted run, and with its control where it has one."""
     for place in (folder, folder / CONTROL):
-        config = place / "source" / "configs" / "train.yaml"
+        files, config = RunFolder(place), place / "source" / "configs" / "train.yaml"
         if place != folder and not config.is_file():
             continue
         if not config.is_file():
             raise RunError(
                 f"{folder} was not started by `train`: it has no {config.relative_to(folder)}. Resume it with the command that "
-                f"started it and --resume {folder / 'models' / 'last.pt'}."
+                f"started it and --resume {files.models / STATE}."
             )
-        if (place / "summary.json").is_file():
+        if files.summary.is_file():
             print(f"{place} is finished.")
             continue
         merged = yaml.safe_load(config.read_text(encoding="utf-8"))
         plan = TrainingPlan(place, merged, {}, place, ())
-        _run(plan, resume=(place / "models" / "last.pt").is_file())
+        _run(plan, resume=files.state() is not None)
     return finish(folder)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from ...metrics import bootstrap_mean
 from ..deployed.network import load_network
 from ..runs.compare import compare_runs
+from ..runs.folder import RunFolder
 from ..runs.run import Run, read_run
 
 
@@ -43,12 +44,12 @@ class FinishedRun:
     @property
     def report(self) -> Path:
         """The page about the run, and about its control where there is one."""
-        return self.folder / "report.html"
+        return RunFolder(self.folder).report
 
     @property
     def bundle(self) -> Path:
         """The trained student as a MONAI Bundle."""
-        return self.folder / "bundle"
+        return RunFolder(self.folder).bundle
 
     @cached_property
     def read(self) -> Run:

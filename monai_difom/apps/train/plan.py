@@ -16,8 +16,10 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ...utils import atomic_path, write_json
+from ...utils.weight_files import STATE
 from ..bundle.command_line import check_overrides
 from ..bundle.shipped import bundle_folder, overlay_file
+from ..runs.folder import RunFolder
 from .layout import Layout, find_layout
 from .request import Request
 from .teachers import Taught, find_teachers
@@ -95,7 +97,7 @@ class TrainingPlan:
     def words(self, resume: bool = False) -> list[str]:
         """Return MONAI's own command that does the same."""
         start = [sys.executable, "-m", "monai.bundle", "run", "training", "--bundle_root", str(self.source)]
-        more = ["--resume", str(self.folder / "models" / "last.pt")] if resume else []
+        more = ["--resume", str(RunFolder(self.folder).models / STATE)] if resume else []
         return [*start, "--config_file", str(self.source / "configs/train.yaml"), *more]
 
     def command(self) -> str:
@@ -136,7 +138,7 @@ def make_plan(request: Request) -> TrainingPlan:
     check_overrides(
         ["run", "--config_file", str([str(file) for file in files]), *(f"--{name}" for name in options)]
     )
-    places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": folder / "models"}
+    places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": RunFolder(folder).models}
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
         put(config, name, value)
     notes = (layout.note, _taught_by(request, taught))
@@ -148,7 +150,11 @@ def control_of(plan: TrainingPlan) -> TrainingPlan:
     config = json.loads(json.dumps(plan.config))
     folder = plan.folder / CONTROL
     alone = merged([overlay_file(alone_overlay(plan.origin))])
-    for name, value in {**alone, "output_dir": str(folder), "ckpt_dir": str(folder / "models")}.items():
+    for name, value in {
+        **alone,
+        "output_dir": str(folder),
+        "ckpt_dir": str(RunFolder(folder).models),
+    }.items():
         put(config, name, value)
     for name in ("soft_masks", "unlabelled", "feature_store"):
         if name in config:
