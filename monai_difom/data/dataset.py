@@ -206,8 +206,9 @@ class ViewDataset(Dataset):
         item = deepcopy(self._loaded[self._place[index]])
         reads = self.features is not None and self.features.active
         augment = self._augment_stored if reads else self.augment
-        if augment is not None:
-            augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
+        if augment is not None and self.augment is not None:
+            # the whole chain is seeded: what rests in it must not change what the others draw
+            self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
             try:
                 item = augment(item)
             except Exception as error:

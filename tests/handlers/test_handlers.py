@@ -100,7 +100,7 @@ def test_the_spread_of_a_target_far_from_zero_is_measured_and_one_position_is_de
 
 def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path: Path) -> None:
     make_trainer(data, handlers=[TrainingCheckpoint(tmp_path)]).run()
-    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "model.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "last_model.pt", "model.pt"}
     assert load_state(tmp_path / "last.pt")["epoch"] == 3
 
 
