@@ -283,6 +283,14 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=2, metavar="N", help="threads that load images (2)")
     add("--skip-bad", action="store_true", help="report images that cannot be read, and go on")
     add(
+        "--next",
+        type=int,
+        default=0,
+        dest="copied",
+        metavar="N",
+        help="copy N images to label to OUTPUT/next",
+    )
+    add(
         "--shown",
         type=int,
         default=12,

@@ -184,6 +184,29 @@ def place(source: Path, target: Path) -> None:
     target.symlink_to(source)
 
 
+def test_the_loop_with_a_person_in_it_adapts_labels_trains_and_asks(
+    folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    make_polyps(folder / "drawn", train=5, test=0, size=48, seed=9)
+    (folder / "drawn/TrainDataset/image").rename(folder / "data/unlabelled")
+    adapt, label, training, export, serve = page_commands(ROOT / "docs" / "autolabel.md")[:5]
+    run(adapt, image_size=32, teacher_size=32, adapt_epochs=1, batch_size=2, progress=False)
+    run(label)
+    soft = Path("runs/round1/soft")
+    asked = (soft / "label_next.csv").read_text().splitlines()
+    assert len(asked) == 6
+    for column in re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "autolabel.md").read_text(), re.M):
+        assert column in asked[0].split(",")
+    assert 0 < len(list((soft / "next").iterdir())) <= 5
+    assert (soft / "autolabel.html").is_file()
+    run(training)
+    assert json.loads(Path("runs/student1/run.json").read_text())["train_images"] == SMALL["limit"] + 5
+    run(export)
+    assert serve[3] == "label"
+    assert Path(option_values(serve[4:])["model"]) == Path("exported/student1")
+    assert "soft masks of 5 images by 3 teacher(s)" in capsys.readouterr().out
+
+
 def test_a_run_is_resumed_by_the_command_of_the_page(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second = (words for words in page_commands(ROOT / "docs" / "resume.md")[:2])
     assert option_values(second[4:]) == {

@@ -24,7 +24,7 @@ from ...transforms import VIEWS, allowed_views
 from ...utils import all_ranks_here, is_main_rank, own_rank, world_size
 from ..predict.sources import BadPictureError, read_picture
 from .page import label_page
-from .ranking import look_of, write_ranking
+from .ranking import copy_next, look_of, write_ranking
 from .teachers import MaskTeacher, open_teachers, prepared
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def label_images(
     workers: int = 2,
     skip_bad: bool = False,
     shown: int = 12,
+    copied: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Write the soft mask of every image, which of them to label next, and a page that shows the extremes.
@@ -78,6 +79,7 @@ def label_images(
         workers: threads that load images while the networks run.
         skip_bad: report images that cannot be read and go on.
         shown: images on each side of the page; 0 for no page.
+        copied: number of images to label next that are copied to the folder ``next`` in the output.
         progress: show a progress bar.
 
     Returns:
@@ -111,7 +113,7 @@ def label_images(
     result = {"written": labeller.written, "skipped": labeller.skipped}
     if is_main_rank():
         masks = writer.finish()
-        result |= _conclude(masks, listed, found, shown)
+        result |= _conclude(masks, listed, found, shown, copied)
     all_ranks_here()
     return {**result, "seconds": time.perf_counter() - begun}
 
@@ -143,7 +145,7 @@ def _check_maps(
 
 
 def _conclude(
-    masks: SoftMasks, images: Sequence[_Image], teachers: Sequence[MaskTeacher], shown: int
+    masks: SoftMasks, images: Sequence[_Image], teachers: Sequence[MaskTeacher], shown: int, copied: int
 ) -> dict[str, Any]:
     paths = {image.key: image.path for image in images if image.key in masks.entries}
     entries = [masks.entries[key] for key in paths]
@@ -153,6 +155,8 @@ def _conclude(
     rows = write_ranking(masks, paths)
     if shown:
         label_page(masks, rows, shown)
+    if copied:
+        copy_next(rows, masks.folder / "next", copied)
     return {
         "images": len(entries),
         "certainty": sum(entry["certainty"] for entry in entries) / len(entries),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,32 @@ def write_ranking(masks: SoftMasks, paths: Mapping[str, str]) -> list[dict[str, 
         table.writeheader()
         table.writerows(rows)
     return rows
+
+
+def copy_next(rows: Sequence[Mapping[str, Any]], folder: Path, count: int) -> list[Path]:
+    """Copy the images that a person should label next into a folder, which an annotation tool can open.
+
+    What the folder holds already (labels, images that were copied before) stays as it is.
+
+    Args:
+        rows: of `write_ranking`.
+        folder: the folder; made when absent.
+        count: number of images; fewer where fewer are left that nobody has labelled and that look like no other.
+
+    Returns:
+        The copies.
+    """
+    chosen = [Path(row["image"]) for row in rows if not row["learned"] and not row["like"]][:count]
+    names = [path.name for path in chosen]
+    copies = []
+    for number, path in enumerate(chosen):
+        # images of different folders may share a name
+        name = path.name if names.count(path.name) == 1 else f"{number:03d}_{path.name}"
+        copies.append(folder / name)
+        if not copies[-1].exists():
+            with atomic_path(copies[-1]) as temporary:
+                shutil.copyfile(path, temporary)
+    return copies
 
 
 def mark_alike(rows: Sequence[dict[str, Any]]) -> None:

@@ -19,10 +19,12 @@ from PIL import Image
 from monai_difom.__main__ import main
 from monai_difom.apps import label_images
 from monai_difom.apps.autolabel.adapted import read_adapted
-from monai_difom.apps.autolabel.ranking import mark_alike
+from monai_difom.apps.autolabel.ranking import copy_next, mark_alike
 from monai_difom.apps.autolabel.teachers import MaskTeacher, open_teachers
 from monai_difom.data import SoftMaskError, SoftMasks, SoftMaskWriter, train_validation
 from monai_difom.transforms import apply_view, invert_view
+
+from .tiny import DEFINITION, adaptation
 
 ROOT = Path(__file__).parents[3]
 
@@ -123,6 +125,49 @@ def test_images_that_look_like_one_above_them_come_later() -> None:
     rows = [{"image": f"{n}.png", "look": look.tobytes().hex(), "like": ""} for n, look in enumerate(looks)]
     mark_alike(rows)
     assert [row["like"] for row in rows] == ["", "0.png", "", ""]
+
+
+def test_the_images_to_label_next_are_copied_for_an_annotation_tool(
+    labelled: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "again").mkdir()
+    shutil.copy(pictures / "0.png", tmp_path / "again" / "1.png")
+    rows = [
+        {"image": str(pictures / "1.png"), "learned": 0, "like": ""},
+        {"image": str(pictures / "2.png"), "learned": 0, "like": "1.png"},
+        {"image": str(tmp_path / "again" / "1.png"), "learned": 0, "like": ""},
+        {"image": str(pictures / "3.png"), "learned": 1, "like": ""},
+    ]
+    copies = copy_next(rows, tmp_path / "next", 3)
+    assert sorted(file.read_bytes() for file in copies) == sorted(
+        Path(rows[n]["image"]).read_bytes() for n in (0, 2)
+    )
+    copies[0].write_bytes(b"touched")
+    assert copy_next(rows, tmp_path / "next", 3) == copies
+    assert copies[0].read_bytes() == b"touched"
+
+
+def test_several_structures_have_a_channel_each(polyps: Path, pictures: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for kind, names in (("images", ("",)), ("masks", ("polyp", "all"))):
+        for name in names:
+            (data / kind / name).mkdir(parents=True)
+    for path in sorted((polyps / "TrainDataset" / "image").iterdir()):
+        shutil.copy(path, data / "images")
+        shutil.copy(polyps / "TrainDataset" / "mask" / path.name, data / "masks" / "polyp")
+        Image.new("L", Image.open(path).size, 255).save(data / "masks" / "all" / path.name)
+    names = ["polyp", "all"]
+    definition = {**DEFINITION, "out_channels": 2}
+    settings = {"epochs": 10, "batch_size": 3, "learning_rate": 0.05, "val_interval": 10}
+    given = {"structures": names, "definition": definition, "settings": settings, "test_sets": {}}
+    adaptation(data, tmp_path / "adapt", **given).run()
+    label([tmp_path / "adapt"], pictures, tmp_path / "out")
+    masks = SoftMasks(tmp_path / "out")
+    masks.check(map(str, pictures.iterdir()), names)
+    polyp, everything = masks.read(pictures / "1.png", (31, 43))
+    assert everything.mean() > polyp.mean()
+    with pytest.raises(ValueError, match="structure"):
+        open_teachers([tmp_path / "adapt", tmp_path / "adapt"], ["one"])
 
 
 def test_a_killed_call_goes_on_where_it_was(
@@ -278,8 +323,6 @@ def test_two_processes_share_the_images_and_leave_what_one_leaves(
 def test_a_teacher_of_an_oblong_input_sees_the_views_that_keep_its_shape(
     polyps: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    from .tiny import adaptation
-
     adaptation(polyps, tmp_path / "oblong", image_size=[32, 48], test_sets={}).run()
     label([tmp_path / "oblong"], pictures, tmp_path / "out")
     assert len(SoftMasks(tmp_path / "out").entries) == 5
