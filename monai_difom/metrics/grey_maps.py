@@ -7,17 +7,20 @@ pixels. They equal PySODMetrics (https://github.com/lartpang/PySODMetrics), whic
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-from py_sod_metrics import Smeasure
-from scipy.ndimage import convolve1d, distance_transform_edt
 
-from .surface import bounding_box
+from .neighbours import bounding_box, first_hits, flat_shifts, places_around
 
 EPS = np.spacing(1)
+# OpenCV's histograms are in single precision, whose whole numbers end here
+MOST = 1 << 24
 LEVELS = np.arange(256) / 255
 # the 7 x 7 Gaussian of the weighted F-measure, sigma 5, is the product of two of these
 KERNEL = np.exp(-(np.arange(-3, 4) ** 2) / 50)
 KERNEL /= KERNEL.sum()
+# the corners of that window are 3 * sqrt(2) away: a pixel of the mask as near lies at one of 61 places, up to four along an axis
+CORNER, REACH, PLACES = 4.25, 4, (9, 25, 61)
 
 
 def to_levels(prediction: np.ndarray) -> np.ndarray:
@@ -60,7 +63,7 @@ class GreyMap:
     """
 
     def __init__(self, levels: np.ndarray, mask: np.ndarray) -> None:
-        self.levels, self.mask = levels, mask
+        self.levels, self.mask = (np.ascontiguousarray(array) for array in (levels, mask))
         self.counts = self._count()
         self.outside, self.inside = self.counts.sum(0)
         used = np.flatnonzero(self.inside + self.outside)
@@ -72,7 +75,8 @@ class GreyMap:
 
     def _count(self) -> np.ndarray:
         """Pixels by quadrant, mask and level ``(4, 2, 256)``; the quadrants meet at the centre of the mask."""
-        rows, columns = (self.mask.sum(axis) for axis in (1, 0))
+        whole = self.mask.view(np.uint8)
+        rows, columns = (cv2.reduce(whole, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
         total, (height, width) = int(rows.sum()), self.mask.shape
         # one pixel further: the centre belongs to the upper left quadrant, as in the first implementation (MATLAB)
         if total:
@@ -82,12 +86,11 @@ class GreyMap:
         self.quadrants = tuple(
             (v, h) for v in (slice(0, y), slice(y, None)) for h in (slice(0, x), slice(x, None))
         )
-        joint = self.mask.astype(np.int64)
-        joint <<= 8
-        joint += self.levels
-        return np.stack(
-            [np.bincount(joint[q].ravel(), minlength=512).reshape(2, 256) for q in self.quadrants]
-        )
+        counts = [
+            (_histogram(self.levels[place]), _histogram(self.levels[place], whole[place]))
+            for place in self.quadrants
+        ]
+        return np.array([(every - inside, inside) for every, inside in counts])
 
     def _above(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of the mask, and outside it, from each threshold 255, 254, ..., 0 upwards."""
@@ -151,6 +154,8 @@ class GreyMap:
         used = np.flatnonzero(pixels)
         if len(used) == 1 and 0 < self.values[used[0]] < 1:
             # of a constant the variance is 0 but for rounding, on which the outcome hangs: let the reference decide
+            from py_sod_metrics import Smeasure
+
             quadrant = self.quadrants[number]
             return float(Smeasure().ssim(self.values[self.levels][quadrant], self.mask[quadrant]))
         x, y = pixels @ self.values / n, true / n
@@ -167,36 +172,56 @@ class GreyMap:
 
         The distance transform runs on a crop, which changes nothing: outside the mask an error counts with the
         distance of its pixel, and where the map is 0 the error is 0; within the mask errors are smoothed by a window
-        of 7 x 7, which reaches three pixels out of it; and the nearest pixel of the mask, also which of several
-        equally near ones, depends on nothing but the mask.
+        of 7 x 7, which reaches three pixels out of it, where the error is that of the nearest pixel of the mask.
         """
         if not self.foreground:
             return float("nan")
-        wrong = (self.levels > np.flatnonzero(self.values == 0)[-1]) & ~self.mask
+        wrong = (self.levels > int(np.flatnonzero(self.values == 0)[-1])) & ~self.mask
         near, box = bounding_box(self.mask, margin=3), bounding_box(self.mask | wrong)
         box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, near, strict=True))
-        nearest = distance_transform_edt(~self.mask[box], return_distances=False, return_indices=True)
-        added = self._added(wrong[box], nearest, box)
-        within, values = self.mask[near], np.take(self.values, self.levels[near])
-        error = np.where(within, 1 - values, values)
-        # the error at the nearest pixel of the mask, which is the pixel itself inside
-        place = [slice(n.start - b.start, n.stop - b.start) for n, b in zip(near, box, strict=True)]
-        rows, columns = (axis[tuple(place)] - side.start for axis, side in zip(nearest, place, strict=True))
-        smooth = np.take(error, rows * error.shape[1] + columns)
-        for axis in (0, 1):
-            smooth = convolve1d(smooth, KERNEL, axis=axis, mode="constant")
-        lost = float(np.minimum(error[within], smooth[within]).sum())
+        distance = cv2.distanceTransform((~self.mask[box]).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        within = self.mask[near]
+        errors = cv2.LUT(self.levels[near], 1 - self.values) * within
+        place = tuple(slice(n.start - b.start, n.stop - b.start) for n, b in zip(near, box, strict=True))
+        smooth = _continued(errors, within, distance[place])
+        smooth = cv2.sepFilter2D(smooth, -1, KERNEL, KERNEL, borderType=cv2.BORDER_CONSTANT)
+        lost = float(np.minimum(errors, smooth).sum())
         recall = 1 - lost / self.foreground
         right = self.foreground - lost
+        places = np.flatnonzero(wrong[box])
+        added = _added(self.values[self.levels[box].ravel()[places]], distance.ravel()[places])
         precision = right / (right + added + EPS)
         return float(2 * recall * precision / (recall + precision + EPS))
 
-    def _added(self, wrong: np.ndarray, nearest: np.ndarray, box: tuple[slice, ...]) -> float:
-        """Sum of the errors outside the mask, each weighted from 1 at its edge to 2 far away."""
-        places = np.nonzero(wrong)
-        distance = np.hypot(*(axis[places] - place for axis, place in zip(nearest, places, strict=True)))
-        errors = self.values[self.levels[box][places]]
-        return float((errors * (2 - np.exp(np.log(0.5) / 5 * distance))).sum())
+
+def _histogram(levels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Pixels of each level ``(256,)``, of all or where the mask is not 0."""
+    counts, rows = np.zeros(256, np.int64), MOST // max(1, levels.shape[1])
+    for start in range(0, len(levels) if levels.size else 0, rows):
+        part = slice(start, start + rows)
+        some = None if mask is None else mask[part]
+        counts += cv2.calcHist([levels[part]], [0], some, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
+
+
+def _continued(errors: np.ndarray, mask: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Errors within a mask, and around it those of the nearest pixel of the mask: the one that scipy's transform chooses."""
+    out, width = errors.copy(), mask.shape[1]
+    ring = np.flatnonzero((distance > 0) & (distance < CORNER))
+    padded = np.pad(mask, REACH)
+    around, _ = places_around((1.0, 1.0), PLACES[-1])
+    rows, columns = np.divmod(ring, width)
+    places = (rows + REACH) * padded.shape[1] + columns + REACH
+    nearest = first_hits(places, padded, flat_shifts(around, padded.shape), PLACES)
+    out.ravel()[ring] = errors.ravel()[ring + flat_shifts(around, mask.shape)[nearest]]
+    return out
+
+
+def _added(errors: np.ndarray, distance: np.ndarray) -> float:
+    """Sum of errors outside the mask, each weighted from 1 at its edge to 2 far away."""
+    # squares of distances are whole numbers, which undoes the rounding of single precision
+    far = np.sqrt(np.rint(np.square(distance, dtype=np.float64)))
+    return float(errors @ (2 - np.exp(np.log(0.5) / 5 * far)))
 
 
 def _object(pixels: np.ndarray, values: np.ndarray) -> float:

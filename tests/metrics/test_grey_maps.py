@@ -61,6 +61,30 @@ def test_scores_equal_pysodmetrics(mask: str, name: str) -> None:
     assert ours.mean_absolute_error() == pytest.approx(mae.maes[0], abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (1, 9), (9, 1), (3, 40), (40, 3), (8, 8)])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_pictures_of_few_pixels_are_scored_as_pysodmetrics_does(shape: tuple[int, int], share: float) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        levels, truth = rng.integers(0, 256, shape, dtype=np.uint8), rng.random(shape) < share
+        truth.flat[seed % truth.size] = True
+        w, e = py_sod_metrics.WeightedFmeasure(), py_sod_metrics.Emeasure()
+        for theirs in (w, e):
+            theirs.step(levels, truth.astype(np.uint8) * 255)
+        # in memory that is not in the order of the rows, as after a transposition
+        ours = GreyMap(np.asfortranarray(levels), np.asfortranarray(truth))
+        assert ours.weighted_f() == pytest.approx(w.weighted_fms[0], abs=1e-9)
+        np.testing.assert_allclose(ours.alignment_curve(), e.changeable_ems[0], atol=1e-9)
+
+
+def test_pixels_are_counted_exactly_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV counts in single precision, so a picture of more pixels than that can hold is counted in bands."""
+    whole = GreyMap(MAPS["noise"], MASKS["two"])
+    monkeypatch.setattr("monai_difom.metrics.grey_maps.MOST", 5 * SHAPE[1])
+    np.testing.assert_array_equal(GreyMap(MAPS["noise"], MASKS["two"]).counts, whole.counts)
+    assert whole.counts.sum() == MASKS["two"].size
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_an_empty_mask_is_scored_as_pysodmetrics_does_where_that_is_defined(name: str) -> None:
     levels, truth = MAPS[name], np.zeros(SHAPE, bool)
