@@ -183,7 +183,10 @@ def refuse_other_content(target: Path, *signs: str) -> None:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place only when the block succeeds."""
+    """Yield an empty folder beside ``target`` that takes its place only when the block succeeds.
+
+    What was there before is put back where the new folder cannot take its place.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("part", "old"))
     draft.mkdir()
@@ -191,10 +194,15 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         yield draft
         if target.exists():
             os.replace(target, old)
-        os.replace(draft, target)
+        try:
+            os.replace(draft, target)
+        except BaseException:
+            if old.exists():
+                os.replace(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def with_folder(path: Path) -> Path:

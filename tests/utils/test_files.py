@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from monai_difom.utils import atomic_path, file_digest, load_state, save_state, write_json
+from monai_difom.utils import atomic_path, file_digest, load_state, replaced_folder, save_state, write_json
 
 
 class Trap:
@@ -145,3 +146,20 @@ def test_the_digest_is_sha_256_of_the_bytes(tmp_path: Path) -> None:
     content = bytes(range(256)) * 5000  # more than one block
     (tmp_path / "a").write_bytes(content)
     assert file_digest(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(older: bool, tmp_path: Path) -> None:
+    target = tmp_path / "export"
+    if older:
+        target.mkdir()
+        (target / "model.pt").write_text("old")
+    with pytest.raises(FileNotFoundError), replaced_folder(target) as draft:
+        shutil.rmtree(draft)  # there is nothing to rename any more
+    assert os.listdir(tmp_path) == (["export"] if older else [])
+    if older:
+        assert (target / "model.pt").read_text() == "old"
+    with replaced_folder(target) as draft:
+        (draft / "model.pt").write_text("new")
+    assert os.listdir(tmp_path) == ["export"]
+    assert (target / "model.pt").read_text() == "new"
