@@ -131,18 +131,19 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
     """Return a YAML text with top-level ids redefined; comments elsewhere stay, ids that it has not are left out.
 
     Args:
-        text: a configuration whose top-level ids begin their lines.
+        text: a configuration.
         settings: id -> plain data.
     """
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
     lines = text.splitlines(keepends=True)
-    for name, value in settings.items():
-        begin = next((i for i, line in enumerate(lines) if line.startswith(f"{name}:")), None)
-        if begin is None:
+    for key, value in reversed(root.value):  # from the end, so that the places before stay
+        if key.value not in settings:
             continue
-        end = begin + 1
-        while end < len(lines) and lines[end].startswith((" ", "-")):
-            end += 1
-        block = yaml.safe_dump({name: value}, sort_keys=False, default_flow_style=False)
+        begin, end = key.start_mark.line, value.end_mark.line + (value.end_mark.column > 0)
+        # YAML ends a block where the next one begins: comments in between are the next one's
+        while end > begin + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+            end -= 1
+        block = yaml.safe_dump({key.value: settings[key.value]}, sort_keys=False, default_flow_style=False)
         lines[begin:end] = block.splitlines(keepends=True)
     return "".join(lines)
 

@@ -197,6 +197,26 @@ def test_settings_replace_whole_blocks_and_leave_the_rest() -> None:
     assert found.endswith("\ne: 4   # four\n")
 
 
+@pytest.mark.parametrize(
+    "old",
+    [
+        "b:\n  c: 1\n# why d is two\n  d: 2\n",
+        "b:\n  c: 1\n\n\n  d: 2\n",
+        "b:\n  c: 1\n# one\n\n# two\n  d:\n# three\n  - 2\n  # the end of b\n",
+        "b:\n- c\n\n# more\n- d\n",
+        "b: {c: 1,\nd: 2\n}\n",
+        "b: [1,\n\n2]\n",
+        "'b':\n  c: |\n    text\n\n    more text\n  d: 2\n",
+        "b  : 1\n",
+        "b:\n",
+    ],
+)
+def test_the_whole_of_a_block_is_replaced_however_it_is_written(old: str) -> None:
+    after = "\n# what e is\n# good for\ne: 4   # four\n"
+    found = with_settings(f"a: 1\n{old}{after}", {"b": {"x": [1, 2]}})
+    assert found == f"a: 1\nb:\n  x:\n  - 1\n  - 2\n{after}"
+
+
 def test_a_source_is_told_without_the_folders_of_this_machine(tmp_path: Path) -> None:
     (tmp_path / "mine.pt").touch()
     assert public_source(str(tmp_path / "mine.pt")) == "mine.pt"
