@@ -383,6 +383,9 @@ def test_the_features_are_stored_once_and_training_reads_them(
         ({"feature_store": "x", "feature_policy": "warp"}, "'online'.*'views'.*'frozen'"),
         ({"feature_store": "x", "feature_dtype": "int8"}, "unknown feature_dtype 'int8'"),
         ({"config_file": ""}, "no configuration: give --config_file"),
+        ({"samples": "abc"}, "samples is 'abc'; allowed are whole numbers from 1"),
+        ({"samples": "0"}, "samples is '0'"),
+        ({"samples": "-3"}, "samples is '-3'"),
     ],
 )
 def test_bad_options_of_the_features_verb_are_named(

@@ -31,8 +31,8 @@ def run_features(action: str, options: Sequence[str]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = option_values(options)
-    samples = int(given.pop("samples", 16))
     try:
+        samples = _samples(given.pop("samples", "16"))
         if action == "info":
             if not given.get("feature_store"):
                 raise ValueError("no feature store is named: give its folder, --feature_store DIR.")
@@ -46,6 +46,12 @@ def run_features(action: str, options: Sequence[str]) -> int:
             raise
         print(f"features {action}: {cause}", file=sys.stderr)
         return 1
+
+
+def _samples(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"samples is {text!r}; allowed are whole numbers from 1.")
+    return int(text)
 
 
 def _builder(given: Mapping[str, str], words: Sequence[str]) -> FeatureBuilder:
