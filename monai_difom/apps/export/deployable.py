@@ -38,6 +38,12 @@ from .training_config import TRAIN, training_config
 from .writers import Work
 
 PARITY = "parity.json"
+# first part of a class's name -> distributions that it comes from, or builds on
+_BUILT_ON = {
+    "monai_difom": ["timm"],
+    "timm": ["timm"],
+    "segmentation_models_pytorch": ["segmentation-models-pytorch", "timm"],
+}
 _TAKEN_OVER = ("LICENSE", "configs/logging.conf", "configs/evaluate.yaml")
 
 
@@ -260,17 +266,12 @@ def _metadata(
 ) -> dict[str, Any]:
     """Return the metadata with the facts, the formats and the versions that they were made and tested with."""
     metadata = read_json(source / METADATA)
-    packages = {"pytorch-ignite": None, "pillow": None, "fire": None}
-    if needs:
-        packages.update(
-            {"timm": None, "segmentation-models-pytorch": None} if "monai_difom" in str(needs) else {}
-        )
+    network = network_definition(source)
+    packages = ["pytorch-ignite", "pillow", "fire", *packages_of(network)]
     installed = {name: found for name in packages if (found := _version(name))}
-    if needs:
+    if needs or not is_plain_monai(network):
         installed["monai_difom"] = __version__
     runtimes = dict.fromkeys(FORMATS[name].runtime for name in formats if FORMATS[name].runtime)
-    if not is_plain_monai(network_definition(source)):
-        installed.setdefault("monai_difom", __version__)
     network_format = metadata["network_data_format"]
     softmax = facts.activation == "softmax"
     names = [*(["background"] if softmax else []), *facts.structures]
@@ -292,6 +293,16 @@ def _metadata(
         DEPLOYMENT: facts.as_dict(),
         "formats": formats,
     }
+
+
+def packages_of(definition: Any) -> list[str]:
+    """Return the packages that the classes in a network's definition come from or build on, beside MONAI and this one."""
+    if isinstance(definition, Mapping):
+        names = [name for child in definition.values() for name in packages_of(child)]
+        return [*names, *_BUILT_ON.get(str(definition.get("_target_", "")).partition(".")[0], [])]
+    return (
+        [name for child in definition for name in packages_of(child)] if isinstance(definition, list) else []
+    )
 
 
 def _version(package: str) -> str | None:

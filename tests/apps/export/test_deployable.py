@@ -22,12 +22,20 @@ from monai_difom.__main__ import main
 from monai_difom.apps.deployed.facts import Deployment, read_deployment
 from monai_difom.apps.deployed.runners import open_runner
 from monai_difom.apps.export import writers
-from monai_difom.apps.export.deployable import export_bundle
+from monai_difom.apps.export.deployable import export_bundle, packages_of
 from monai_difom.apps.export.formats import FORMATS, Tolerance
 from monai_difom.apps.export.parity import measure_parity, parity_failures
 from monai_difom.apps.predict.sources import read_picture
 from monai_difom.utils import load_state, save_state
-from tests.apps.deployed.students import OWN_NETWORK, SIZE, blob, learn, write_pictures, write_run
+from tests.apps.deployed.students import (
+    MONAI_NETWORK,
+    OWN_NETWORK,
+    SIZE,
+    blob,
+    learn,
+    write_pictures,
+    write_run,
+)
 
 MODELS = ("model.pt", "model.ts", "model.onnx", "model_fp16.xml", "model_int8.xml")
 BLOCKED = """
@@ -148,6 +156,21 @@ def test_no_file_tells_of_the_machine_that_wrote_it(exported: Path, finished: Pa
             assert not [place for place in places if place in content], file
 
 
+@pytest.mark.parametrize(
+    ("definition", "packages"),
+    [
+        (MONAI_NETWORK, set()),
+        ({"_target_": "timm.create_model", "model_name": "vit_tiny_patch16_224"}, {"timm"}),
+        ({"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "timm.layers.LayerNorm"}]}, {"timm"}),
+        ({"_target_": "segmentation_models_pytorch.Unet"}, {"segmentation-models-pytorch", "timm"}),
+    ],
+)
+def test_the_packages_that_a_network_needs_are_those_of_its_classes(
+    definition: dict, packages: set[str]
+) -> None:
+    assert set(packages_of(definition)) == packages
+
+
 def test_the_exported_graph_is_that_of_the_undistilled_network(tmp_path: Path) -> None:
     graphs = []
     for name, latents in (("distilled", "side"), ("undistilled", "none")):
@@ -174,7 +197,8 @@ def test_a_network_of_this_package_says_that_it_is_needed(tmp_path: Path) -> Non
     assert "needs the package monai_difom (monai_difom.networks.nets.DifomUNet)" in card
     assert "![" not in card
     metadata = json.loads((tmp_path / "out" / "configs" / "metadata.json").read_text())
-    assert "monai_difom" in metadata["required_packages_version"]
+    assert {"monai_difom", "timm"} <= metadata["required_packages_version"].keys()
+    assert "segmentation-models-pytorch" not in metadata["required_packages_version"]
     assert "- $import monai_difom" in (tmp_path / "out" / "configs" / "inference.yaml").read_text()
     code = "import torch; print(torch.jit.load('out/models/model.ts')(torch.zeros(1, 3, 32, 32)).shape)"
     run_without({"monai", "monai_difom"}, code, tmp_path)
