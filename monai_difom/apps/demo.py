@@ -219,8 +219,8 @@ def measure(
     times = milliseconds(networks, torch.rand(1, 3, size, size), rounds=40)
     for name, network in networks.items():
         scores = evaluate_set(network, items, chain)
-        size = sum(parameter.numel() for parameter in network.parameters())
-        rows[name] = {**mean_scores(scores), "parameters": size, "milliseconds": times[name]}
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        rows[name] = {**mean_scores(scores), "parameters": parameters, "milliseconds": times[name]}
         dice[name] = [score["dice"] for score in scores]
     change = compare_paired(dice["undistilled"], dice["distilled"]).difference
     return rows, {"dice": change.mean, "low": change.low, "high": change.high}
