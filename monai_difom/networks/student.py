@@ -68,7 +68,7 @@ def network_state(network: nn.Module) -> dict[str, torch.Tensor]:
 def load_network_state(
     network: nn.Module, state: Mapping[str, torch.Tensor], file: str | os.PathLike, advice: str
 ) -> None:
-    """Fill a network from what `network_state` keeps; what only training uses stays as it is.
+    """Fill a network from what `network_state` keeps; what that leaves out stays as it is.
 
     Args:
         network: changed in place.
@@ -79,8 +79,8 @@ def load_network_state(
     Raises:
         ValueError: it is of another network; names the keys.
     """
-    dropped = as_student(network).training_only
-    own = {key: value for key, value in network.state_dict().items() if key.startswith(dropped)}
+    kept = network_state(network)
+    own = {key: value for key, value in network.state_dict().items() if key not in kept}
     fill_network(network, {**own, **state}, file, advice)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...data import check_transfer
 from ...networks.lora import save_adapters
-from ...networks.student import network_state
+from ...networks.student import load_network_state
 from ...utils import load_state, write_json
 from ...utils.documents import read_large_json
 from ...utils.weight_files import STATE
@@ -119,13 +119,7 @@ def keep_best(network: nn.Module, best: str | os.PathLike, adapters: str | os.Pa
     Raises:
         ValueError: the file is of another network.
     """
-    state = load_state(best, next(network.parameters()).device)
-    wanted = network_state(network)
-    if set(wanted) != set(state):
-        raise ValueError(
-            f"{best} is of another network: {', '.join(sorted(set(wanted) ^ set(state))[:3])} differ."
-        )
-    network.load_state_dict(state, strict=False)
+    load_network_state(network, load_state(best), best, "It is of another training.")
     if adapters is not None and getattr(network, "lora_settings", None) is not None:
         save_adapters(network, adapters)
 
@@ -143,14 +137,7 @@ def start_student(network: nn.Module, weights: str | os.PathLike) -> None:
     """
     if not Path(weights).is_file():
         raise FileNotFoundError(f"no distilled student at {weights}: run the id distil first.")
-    state = load_state(weights, next(network.parameters()).device)
-    wanted = network_state(network)
-    wrong = sorted(set(wanted) ^ set(state)) or [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong:
-        raise ValueError(
-            f"{weights} is of another network: {', '.join(wrong[:3])} differ. Use the student that was distilled."
-        )
-    network.load_state_dict(state, strict=False)
+    load_network_state(network, load_state(weights), weights, "Use the student that was distilled.")
 
 
 def start_encoder(network: nn.Module, pretrained: str | os.PathLike | bool) -> None:

@@ -136,7 +136,9 @@ def with_settings(text: str, settings: Mapping[str, Any]) -> str:
     """
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     lines = text.splitlines(keepends=True)
-    for key, value in reversed(root.value):  # from the end, so that the places before stay
+    for key, value in reversed(
+        root.value if isinstance(root, yaml.MappingNode) else []
+    ):  # from the end, so that the places before stay
         if key.value not in settings:
             continue
         begin, end = key.start_mark.line, value.end_mark.line + (value.end_mark.column > 0)

@@ -16,12 +16,12 @@ from torch import nn
 
 from ...engines import DistillationTrainer, Phase, Plan
 from ...metrics import mean_scores
+from ...networks.student import load_network_state
 from ...utils import atomic_path, file_digest, load_state, save_state, unknown_name, write_json
 from ...utils.documents import read_json
 from ...utils.weight_files import STUDENT
 from ..bundle.command_line import cause_of, end_with_cause
 from ..bundle.current_config import name_empty_run, running_config
-from ..bundle.stages import start_student
 from ..deployed.facts import METADATA
 from ..deployed.network import WEIGHTS
 from ..export.formats import FORMATS
@@ -83,7 +83,7 @@ def train_on_labels(only: str | None = None) -> dict[str, Any]:
         Path(parser.get_parsed_content(name)) for name in ("bundle_root", "output_dir", "ckpt_dir")
     )
     trainer: DistillationTrainer = parser.get_parsed_content("train#trainer")
-    start_student(trainer.distiller.student, bundle / WEIGHTS)
+    _fill(trainer.distiller.student, bundle / WEIGHTS)
     trainer.run()
     chain = parser.get_parsed_content("evaluation_chain")
     before, after = (
@@ -198,8 +198,13 @@ def _on_masks(plan: Plan, reason: str) -> Plan:
     return Plan(left)
 
 
+def _fill(student: nn.Module, weights: Path) -> None:
+    advice = "Serve the bundle as it was exported, with the weights of its own network."
+    load_network_state(student, load_state(weights), weights, advice)
+
+
 def _dice(trainer: DistillationTrainer, weights: Path, items: Items, chain: Any) -> float:
     """Mean Dice of the student with other weights, at the size of the masks."""
     student = trainer.distiller.student
-    start_student(student, weights)
+    _fill(student, weights)
     return float(mean_scores(evaluate_set(student, items, chain, trainer.state.device))["dice"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from monai_difom.apps.export.deployable import export_bundle
 from monai_difom.apps.export.training_config import training_config
-from monai_difom.utils import file_digest
+from monai_difom.utils import file_digest, save_state
 from tests.apps.deployed.students import OWN_NETWORK, SIZE, blob, learn, write_run
 from tests.bundles.commands import first_cause
 
@@ -192,6 +193,24 @@ def test_what_cannot_be_trained_is_refused_in_plain_words(bundle: Path, tmp_path
             **{"plan#epochs": None},
         )
     assert "nothing is left to learn without the teachers" in first_cause(error.value)
+
+
+def test_weights_that_are_not_the_students_are_named_and_no_stage_of_another_system(
+    bundle: Path, tmp_path: Path
+) -> None:
+    weights, items = bundle / "models" / "model.pt", labels(tmp_path / "images", 2)
+    for change, message in (
+        (
+            lambda: save_state(weights, {"other": torch.zeros(1)}),
+            r"model\.pt does not fit DifomUNet.*as it was exported",
+        ),
+        (weights.unlink, r"models/model\.pt"),
+    ):
+        change()
+        with pytest.raises(RuntimeError) as refused:
+            train(bundle, items, [])
+        assert re.search(message, first_cause(refused.value))
+        assert "distil" not in first_cause(refused.value)
 
 
 def test_the_configuration_holds_what_labels_need_and_nothing_of_the_runs_data(
