@@ -75,3 +75,26 @@ def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(tmp
     chain = loading_chain(32, structures=benchmark.TASKS)
     label = chain(next(item for item in labelled if "vessel" in item["label"]))["label"]
     assert [bool((channel == MISSING).all()) for channel in label] == [True, False, True]
+
+
+def test_what_to_label_next_is_compared_with_a_random_choice(tmp_path: Path) -> None:
+    make_polyps(tmp_path / "data", train=12, test=2, size=40)
+    words = [sys.executable, "benchmarks/label_next.py", "--dataset_dir", str(tmp_path / "data")]
+    words += ["--output_dir", str(tmp_path / "out"), "--result", str(tmp_path / "result.json")]
+    words += ["--encoder", "test_efficientnet", "--steps", "1", "--image_size", "32", "--views", "2"]
+    words += ["--labels", "4", "6", "--members", "1", "--seeds", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert set(result["6"]) == {"random", "next", "gain", "low", "high"}
+    trained = {
+        name: set(
+            json.loads((tmp_path / f"out/seed0/{name}/teacher.json").read_text())["members"][0]["trained_on"]
+        )
+        for name in ("4", "next6", "random6")
+    }
+    assert [len(keys) for keys in trained.values()] == [4, 6, 6]
+    assert trained["4"] < trained["next6"]
+    assert trained["4"] < trained["random6"]
