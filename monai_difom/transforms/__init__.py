@@ -2,13 +2,23 @@
 
 from ..utils import IMAGENET_MEAN, IMAGENET_STD
 from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
-from .image import PictureReader, ResizeImaged, to_gray, to_rgb
+from .image import PictureReader, ResizeImaged
+from .label_file import foreground, read_classes, read_label, read_mask
 from .photometric import (
     NormalizeImaged,
     Photometric,
     RandPhotometricd,
     SplitTeacherd,
     apply_photometric,
+)
+from .picture_file import (
+    PICTURE_SUFFIXES,
+    is_picture,
+    open_picture,
+    picture_facts,
+    read_picture_file,
+    to_gray,
+    to_rgb,
 )
 from .save import SaveStructuresd
 from .soft_target import MixSoftMaskd, mix_soft_mask
@@ -17,6 +27,7 @@ from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "PICTURE_SUFFIXES",
     "VIEWS",
     "Geometry",
     "MixSoftMaskd",
@@ -34,8 +45,16 @@ __all__ = [
     "apply_photometric",
     "apply_view",
     "geometry_grid",
+    "foreground",
     "invert_view",
     "mix_soft_mask",
+    "is_picture",
+    "open_picture",
+    "picture_facts",
+    "read_classes",
+    "read_label",
+    "read_mask",
+    "read_picture_file",
     "to_gray",
     "to_rgb",
 ]

@@ -1,4 +1,4 @@
-"""From an image file to a tensor: conversion of pixel types and fast antialiased resizing."""
+"""From a file to a tensor: the reader of pictures for MONAI's chains, and fast antialiased resizing."""
 
 from __future__ import annotations
 
@@ -12,78 +12,38 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, PILReader, get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, TraceableTransform
 from monai.transforms.utils import scale_affine
-from monai.utils import TraceKeys, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from monai.utils import TraceKeys, convert_to_dst_type, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from PIL import Image
 
+from .label_file import read_classes, read_mask
+from .picture_file import read_picture_file
+
 RESIZE_MODES = ("bilinear", "bicubic", "nearest-exact")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey levels by the range of their type; Pillow's own conversion would clip them at 255."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        levels = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        bits = "32-bit integers" if image.mode == "I" else "32-bit floats"
-        raise ValueError(
-            f"the image holds {bits} (Pillow mode {image.mode!r}), whose range of grey levels is unknown. "
-            "Allowed are "
-            "8-bit and 16-bit images: convert the file to one of them."
-        )
-    return image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any 8-bit or 16-bit image to 8-bit RGB, for ``PILReader(converter=to_rgb)``.
-
-    Grey images get three equal channels, transparency is dropped, 16-bit levels are scaled by 255/65535.
-
-    Raises:
-        ValueError: the image holds 32-bit values.
-    """
-    return _to_8_bit(image).convert("RGB")
-
-
-def to_gray(image: Image.Image) -> Image.Image:
-    """Convert a mask to one 8-bit channel, for ``PILReader(converter=to_gray)``.
-
-    One-bit and palette masks are looked up, transparency is dropped, and a colour mask is taken only when its
-    channels are equal (a mix of different channels would invent values that are in no channel).
-
-    Raises:
-        ValueError: the channels of a colour mask differ, or the mask holds 32-bit values.
-    """
-    image = _to_8_bit(image)
-    if image.mode in ("1", "L", "LA", "P", "PA"):
-        return image.convert("L")
-    channels = image.convert("RGB").split()
-    first = channels[0].tobytes()
-    if any(channel.tobytes() != first for channel in channels[1:]):
-        raise ValueError(
-            f"the mask is a colour image (Pillow mode {image.mode!r}) whose channels differ. Allowed is "
-            "one grey "
-            "channel, or equal channels: save the mask as an 8-bit grey PNG."
-        )
-    return channels[0]
+MODES = ("rgb", "gray", "mask", "classes")
 
 
 class PictureReader(PILReader):
-    """Read pictures as 8-bit RGB or grey for ``LoadImaged(reader=...)``, and stop at a file that cannot be read.
+    """Read pictures and masks for ``LoadImaged(reader=...)``, and stop at a file that is not understood.
 
-    When a reader's ``read`` fails, MONAI goes on to its default readers, which load what `to_rgb` or
-    `to_gray` has refused, unconverted. Here the file is opened in ``get_data``, whose errors MONAI passes on.
+    When a reader's ``read`` fails, MONAI goes on to its default readers, which load what this package has refused,
+    unconverted. Here the file is opened in ``get_data``, whose errors MONAI passes on.
 
     Args:
-        mode: ``"rgb"`` for images (`to_rgb`), ``"gray"`` for masks (`to_gray`).
+        mode: ``"rgb"`` or ``"gray"`` for images, 8 bits (`read_picture_file`); ``"mask"`` for the masks of one structure,
+            0 and 1 (`read_mask`); ``"classes"`` for class numbers from 0 to 255 (`read_classes`).
+        threshold: of `read_mask`.
 
     Raises:
-        ValueError: unknown mode; what `to_rgb` and `to_gray` refuse.
+        ValueError: unknown mode; what the named functions refuse.
     """
 
-    def __init__(self, mode: str = "rgb") -> None:
-        if mode not in ("rgb", "gray"):
-            raise ValueError(f"picture mode is {mode!r}; allowed are 'rgb' for images and 'gray' for masks.")
-        super().__init__(converter=to_rgb if mode == "rgb" else to_gray)
+    def __init__(self, mode: str = "rgb", threshold: float | None = None) -> None:
+        if mode not in MODES:
+            raise ValueError(
+                f"picture mode is {mode!r}; allowed are 'rgb' and 'gray' for images, 'mask' and 'classes' for labels."
+            )
+        super().__init__()
+        self.mode, self.threshold = mode, threshold
 
     def read(self, data: Any, **kwargs: Any) -> Any:
         """Return the file names as they are; `get_data` opens them."""
@@ -91,7 +51,18 @@ class PictureReader(PILReader):
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         """Open the files and return ``(array, meta)``: ``(W, H)`` or ``(W, H, 3)``, uint8."""
-        return super().get_data(super().read(img))
+        return super().get_data([Image.fromarray(self._array(file)) for file in ensure_tuple(img)])
+
+    def _array(self, file: Any) -> np.ndarray:
+        if self.mode == "mask":
+            return read_mask(file, self.threshold).astype(np.uint8)
+        if self.mode != "classes":
+            picture = read_picture_file(file, 3 if self.mode == "rgb" else 1)
+            return picture if self.mode == "rgb" else picture[..., 0]
+        classes = read_classes(file)
+        if classes.max() > 255:
+            raise ValueError(f"{file}: holds class {classes.max()}; allowed are class numbers from 0 to 255.")
+        return classes.astype(np.uint8)
 
 
 def _interpolate(image: torch.Tensor, size: Sequence[int], mode: str) -> torch.Tensor:
