@@ -14,15 +14,8 @@ if TYPE_CHECKING:
         plain_augmentation,
         training_augmentation,
     )
-    from .checks import BinaryMaskd, CheckPaird, ClassChannelsd, binarise, check_pairs
-    from .datalists import (
-        clinicdb_sequence,
-        image_group,
-        split_validation,
-        test_sets,
-        train_validation,
-        training_pairs,
-    )
+    from .checks import BinaryMaskd, CheckPaird, ClassChannelsd, binarise
+    from .datalists import split_validation, test_sets, train_validation, training_pairs
     from .dataset import EpochSampler, ItemError, ViewDataset
     from .duplicates import check_transfer
     from .feature_store import (
@@ -41,8 +34,10 @@ if TYPE_CHECKING:
     from .layouts import class_names, prepare_layout
     from .mixed_sampler import MixedSampler
     from .nifti import volume_sets, volume_slices, voxel_size
+    from .published.clinicdb import clinicdb_sequence, image_group
     from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
-    from .structures import LoadStructuresd, check_structures, read_structures, structure_names
+    from .structures import LoadStructuresd, read_structures, structure_names
+    from .survey import check_pairs, check_structures, describe_data
     from .synthetic import make_polyps, polyp_image
     from .synthetic_fluoroscopy import STRUCTURES, make_fluoroscopy, swallow_frame
     from .transfer import (
@@ -58,10 +53,8 @@ else:
         __name__,
         {
             "chains": "chain_at_size evaluation_chain loading_chain plain_augmentation training_augmentation",
-            "checks": "BinaryMaskd CheckPaird ClassChannelsd binarise check_pairs",
-            "datalists": (
-                "clinicdb_sequence image_group split_validation test_sets train_validation training_pairs"
-            ),
+            "checks": "BinaryMaskd CheckPaird ClassChannelsd binarise",
+            "datalists": "split_validation test_sets train_validation training_pairs",
             "dataset": "EpochSampler ItemError ViewDataset",
             "duplicates": "check_transfer",
             "feature_store": (
@@ -73,8 +66,10 @@ else:
             "layouts": "class_names prepare_layout",
             "mixed_sampler": "MixedSampler",
             "nifti": "volume_sets volume_slices voxel_size",
+            "published.clinicdb": "clinicdb_sequence image_group",
             "soft_masks": "MapFolder SoftMaskError SoftMasks SoftMaskWriter open_soft_masks",
-            "structures": "LoadStructuresd check_structures read_structures structure_names",
+            "structures": "LoadStructuresd read_structures structure_names",
+            "survey": "check_pairs check_structures describe_data",
             "synthetic": "make_polyps polyp_image",
             "synthetic_fluoroscopy": "STRUCTURES make_fluoroscopy swallow_frame",
             "transfer": "image_chain strong_augmentation transfer_items transfer_of_labelled",

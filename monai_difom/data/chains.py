@@ -40,9 +40,10 @@ def _picture_pair(
             Transposed("image", indices=[0, 2, 1]),
             LoadStructuresd(structures, mask_threshold=mask_threshold),
         ]
+    label_reader = PictureReader("classes" if classes else "mask", mask_threshold)
     return [
         LoadImaged("image", reader=PictureReader("rgb"), dtype=np.uint8),
-        LoadImaged("label", reader=PictureReader("gray"), dtype=np.uint8, allow_missing_keys=missing),
+        LoadImaged("label", reader=label_reader, dtype=np.uint8, allow_missing_keys=missing),
         EnsureChannelFirstd(PAIR, allow_missing_keys=missing),
         # MONAI reads pictures on their side; pretrained teachers want them upright
         Transposed(PAIR, indices=[0, 2, 1], allow_missing_keys=missing),

@@ -1,85 +1,44 @@
-"""Checks of images and masks: all files before training, and each pair while it is loaded."""
+"""Checks of an image and its mask while they are loaded; `monai_difom.data.survey` looks at all files before."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from PIL import Image
-from tqdm import tqdm
+from monai.utils import convert_to_dst_type
 
-from ..transforms.image import to_gray, to_rgb
-from .items import NIFTI_SUFFIXES
-from .volume_grids import volume_problems
-
-SHOWN = 20
+from ..transforms.label_file import foreground
 
 
 def binarise(mask: torch.Tensor, threshold: float | None = None) -> torch.Tensor:
     """Turn a mask of the values {0, v} into {0, 1}.
 
     Args:
-        mask: ``(C, *spatial)``; more than one channel is allowed when the channels are equal. All zero is
+        mask: ``(C, *spatial)``, values as stored; more than one channel is allowed when the channels are equal. All zero is
             allowed.
-        threshold: when given, every value from it upwards becomes 1, on the scale of the file (0 to 255).
+        threshold: for a mask of more values: from it upwards they become 1, on the scale of the mask. A mask of 0 and one other
+            value is that whatever the threshold.
 
     Returns:
         ``(1, *spatial)`` uint8 in {0, 1}; a MetaTensor stays one.
 
     Raises:
-        ValueError: the channels differ, or there are more values than 0 and one other and no threshold.
+        ValueError: the channels differ, there are more values than 0 and one other and no threshold, or a threshold that
+            empties the mask.
     """
     if any(not torch.equal(channel, mask[0]) for channel in mask[1:]):
         raise ValueError(
             f"the mask has {mask.shape[0]} channels that differ; allowed is one channel, or equal ones. "
-            "Save it as an "
-            "8-bit grey PNG, or load it with to_gray."
+            "Save it as an 8-bit grey PNG, or load it with PictureReader('mask')."
         )
     mask = mask[:1]
-    if threshold is not None:
-        return (mask >= threshold).to(torch.uint8)
-    lowest, highest = (float(value) for value in torch.aminmax(_plain(mask)))
-    two_values = (lowest in (0, highest)) and bool(((mask == 0) | (mask == highest)).all())
-    if lowest < 0 or not two_values:
-        raise ValueError(
-            f"the mask is not binary: {_value_counts(mask)}. Allowed are 0 and one other value; set "
-            "mask_threshold "
-            "to threshold it (128 for a mask of 0 to 255)."
-        )
-    return (mask > 0).to(torch.uint8)
-
-
-def check_pairs(
-    items: Sequence[Mapping[str, Any]], mask_threshold: float | None = None, progress: bool = True
-) -> None:
-    """Open every image and mask completely and report everything that is wrong with them at once.
-
-    Args:
-        items: ``{"image": path, "label": path}`` items; extra keys are passed over. Of NIfTI volumes the grids are compared too,
-            and the values of masks are not looked at.
-        mask_threshold: see `binarise`.
-        progress: show a progress bar.
-
-    Raises:
-        ValueError: files cannot be read, sizes differ or masks are not binary; lists up to 20 problems.
-    """
-    problems: list[str] = []
-    for item in tqdm(items, desc="Checking images", disable=not progress):
-        volume = str(item["image"]).lower().endswith(NIFTI_SUFFIXES)
-        problems += volume_problems(item) if volume else _problems_of(item, mask_threshold)
-    if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(
-            f"{len(problems)} problem(s) in {len(items)} image and mask pairs:\n{shown}{more}\n"
-            "Repair or remove these files (both of a pair), then start again."
-        )
+    found = foreground(_plain(mask).cpu().numpy(), threshold)
+    out, *_ = convert_to_dst_type(torch.from_numpy(found), mask, dtype=torch.uint8)
+    return out
 
 
 class CheckPaird(MapTransform):
@@ -107,8 +66,7 @@ class CheckPaird(MapTransform):
                 f"the mask is {_size(label.shape[1:])} but its image is {_size(image.shape[1:])} (height x "
                 "width): "
                 f"{_file_of(label, self.label_key)} and {_file_of(image, self.image_key)}. A mask must "
-                "have the size of "
-                "its image: export it again, or remove the pair."
+                "have the size of its image as viewers show it: export it again, or remove the pair."
             )
         return dict(data)
 
@@ -192,35 +150,3 @@ def _size(shape: Sequence[int]) -> str:
 def _file_of(x: Any, key: str) -> str:
     name = x.meta.get("filename_or_obj") if isinstance(x, MetaTensor) else None
     return str(name) if name else repr(key)
-
-
-def _open(path: str | Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        return image
-
-
-def _problems_of(item: Mapping[str, Any], threshold: float | None) -> list[str]:
-    problems: list[str] = []
-    sizes: dict[str, tuple[int, int]] = {}
-    for key, convert in (("image", to_rgb), ("label", to_gray)):
-        path = item[key]
-        try:
-            opened = _open(path)
-            sizes[key] = (opened.height, opened.width)
-            converted = convert(opened)
-            if key == "label":
-                # a copy: torch warns about arrays that cannot be written to
-                binarise(torch.from_numpy(np.array(converted))[None], threshold)
-        except ValueError as error:
-            problems.append(f"{path}: {error}")
-        # Pillow raises SyntaxError, EOFError, struct.error and others for broken files, and its own type
-        # for bombs
-        except Exception as error:
-            problems.append(f"{path}: cannot be read ({type(error).__name__}: {error})")
-    if len(sizes) == 2 and sizes["image"] != sizes["label"]:
-        problems.append(
-            f"{item['label']}: the mask is {_size(sizes['label'])} but its image {item['image']} is "
-            f"{_size(sizes['image'])} (height x width)"
-        )
-    return problems

@@ -7,32 +7,25 @@ training and validation must keep a group together.
 
 from __future__ import annotations
 
+import os
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
+from ..transforms.picture_file import PICTURE_SUFFIXES
 from ..utils import few
 from .datalist_file import read_datalist, read_test_lists
+from .folder_files import IMAGE_FOLDERS, MASK_FOLDERS, child, files_by_stem, subfolders, tell_not_taken
 from .groups import regroup
-from .items import NIFTI_SUFFIXES, Item, by_image, name_of
+from .items import NIFTI_SUFFIXES, Item, by_image
+from .published.clinicdb import groups_of
 from .structures import read_structures, structure_files
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-# the last ones: of the Medical Segmentation Decathlon and nnU-Net
-IMAGE_FOLDERS = ("images", "image", "imagestr")
-MASK_FOLDERS = ("masks", "mask", "labels", "labelstr")
 TRAIN_FOLDERS = ("TrainDataset", "TrainDB")
 TEST_FOLDERS = ("TestDataset", "TestDB")
 DATALIST = "datalist.json"
-
-# Last frame of each of the 29 video sequences of CVC-ClinicDB; the first frame of a sequence follows the
-# last of the one before it. Source: the table in the README.txt that is distributed with CVC-ClinicDB.
-CLINICDB_LAST_FRAMES = (
-    *(25, 50, 67, 78, 103, 126, 151, 177, 199, 205),
-    *(227, 252, 277, 297, 317, 342, 363, 383, 408, 428),
-    *(447, 466, 478, 503, 528, 546, 571, 591, 612),
-)
 
 _EXAMPLE = """Allowed layouts:
   <dataset_dir>/TrainDataset/{image,mask}/*.png      (PraNet; tests in TestDataset/<set>/{images,masks})
@@ -40,24 +33,9 @@ _EXAMPLE = """Allowed layouts:
   <dataset_dir>/{images,masks}/*.png                 (image or images; mask, masks or labels)
   <dataset_dir>/{imagesTr,labelsTr}/*.nii.gz         (Medical Segmentation Decathlon, nnU-Net; tests in imagesTs, labelsTs)
   <dataset_dir>/datalist.json                        ({"training": [{"image": ..., "label": ...}], ...})
-An image and its mask have the same name up to the extension (PNG, JPEG, TIFF, BMP or NIfTI; nnU-Net's _0000 is left out).
+An image and its mask have the same name up to the extension (PNG, JPEG, TIFF, BMP, WebP, GIF, NIfTI; nnU-Net's _0000 apart).
 Many structures: masks/<structure>/<stem>.png, masks/<stem>_<structure>.png, or one indexed masks/<stem>.png or .nii.gz;
 their names in <dataset_dir>/structures.json ({"structures": ["hyoid", ...]})."""
-
-
-def clinicdb_sequence(frame: int) -> int:
-    """Return the video sequence (1 to 29) of a CVC-ClinicDB frame number (1 to 612).
-
-    Raises:
-        ValueError: there is no such frame.
-    """
-    if frame >= 1:
-        for sequence, last in enumerate(CLINICDB_LAST_FRAMES, start=1):
-            if frame <= last:
-                return sequence
-    raise ValueError(
-        f"CVC-ClinicDB has no frame {frame}; its frames are numbered 1 to {CLINICDB_LAST_FRAMES[-1]}."
-    )
 
 
 def training_pairs(dataset_dir: str | Path) -> list[Item]:
@@ -68,8 +46,7 @@ def training_pairs(dataset_dir: str | Path) -> list[Item]:
 
     Returns:
         ``[{"image": str, "label": str, "group": str}, ...]``. The group is the video sequence for frames of
-        CVC-ClinicDB (purely numeric names in a TrainDataset, TrainDB or ClinicDB folder) and the file's own
-        name otherwise. A datalist may give its own ``"group"``.
+        CVC-ClinicDB, see `groups_of`, and the file's own name otherwise. A datalist may give its own ``"group"``.
 
     Raises:
         FileNotFoundError: the folder, or a file that the datalist names, is absent.
@@ -79,10 +56,19 @@ def training_pairs(dataset_dir: str | Path) -> list[Item]:
     datalist = _datalist_of(root)
     if datalist is not None:
         return read_datalist(datalist, "training", required=True)
-    for name in TRAIN_FOLDERS:
-        if (root / name).is_dir():
-            return _pairs_in(root / name, root)
-    return _pairs_in(root, root)
+    chosen = _first_of(root, TRAIN_FOLDERS)
+    return _pairs_in(root if chosen is None else chosen, root)
+
+
+def validation_pairs(dataset_dir: str | Path) -> list[Item]:
+    """Return the validation list of a datalist; empty where a data set names none.
+
+    Raises:
+        FileNotFoundError: see `training_pairs`.
+        ValueError: the datalist is none.
+    """
+    datalist = _datalist_of(_existing(dataset_dir))
+    return read_datalist(datalist, "validation") if datalist is not None else []
 
 
 def test_sets(dataset_dir: str | Path, group: str | None = None) -> dict[str, list[Item]]:  # noqa: PT028 - no test
@@ -110,13 +96,13 @@ def _test_sets(root: Path) -> dict[str, list[Item]]:
     datalist = _datalist_of(root)
     if datalist is not None:
         return read_test_lists(datalist)
-    for name in TEST_FOLDERS:
-        if (root / name).is_dir():
-            return {
-                folder.name: _pairs_in(folder, root)
-                for folder in sorted(_folders(root / name), key=lambda f: f.name)
-            }
-    images, masks = _child(root, ("imagests",)), _child(root, ("labelsts",))
+    place = _first_of(root, TEST_FOLDERS)
+    if place is not None:
+        folders = subfolders(place)
+        others = [entry.name for entry in place.iterdir() if entry not in folders]
+        tell_not_taken(place, dict.fromkeys(others, "no folder of a test set"))
+        return {folder.name: _pairs_in(folder, root) for folder in folders}
+    images, masks = child(root, ("imagests",)), child(root, ("labelsts",))
     if images is not None and masks is not None:
         return {"test": _pairs_of(root, images, masks)}
     return {}
@@ -199,24 +185,31 @@ def train_validation(
 
     Raises:
         FileNotFoundError: see `training_pairs`.
-        ValueError: see `training_pairs`, `split_validation` and `regroup`; a limit below 1; an image in both lists.
+        ValueError: see `training_pairs`, `split_validation` and `regroup`; a limit below 1; an image in two lists.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
-    train = training_pairs(dataset_dir)
+    train, validation = training_pairs(dataset_dir), validation_pairs(dataset_dir)
     datalist = _datalist_of(_existing(dataset_dir))
-    validation = read_datalist(datalist, "validation") if datalist is not None else []
-    if validation:
-        shared = {item["image"] for item in train} & {item["image"] for item in validation}
-        if shared:
-            raise ValueError(
-                f"{datalist}: {len(shared)} image(s) are in both the training and the validation list: "
-                f"{few(sorted(shared))}. Remove them from one of the two."
-            )
-    else:
+    lists = {"training": train, "validation": validation}
+    if datalist is not None:
+        lists["test"] = [item for items in read_test_lists(datalist).values() for item in items]
+    _refuse_shared(lists, datalist)
+    if not validation:
         train = regroup(train, group, dataset_dir) if group is not None else train
         train, validation = split_validation(train, fraction, seed)
     return train[:limit], validation[:limit]
+
+
+def _refuse_shared(lists: Mapping[str, Sequence[Item]], datalist: Path | None) -> None:
+    """Refuse an image that stands in two lists of a datalist."""
+    for one, other in combinations(lists, 2):
+        first, second = ({os.path.realpath(item["image"]) for item in lists[name]} for name in (one, other))
+        if first & second:
+            raise ValueError(
+                f"{datalist}: {len(first & second)} image(s) are in both the {one} and the {other} list: "
+                f"{few(sorted(first & second))}. Remove them from one of the two."
+            )
 
 
 def _existing(dataset_dir: str | Path) -> Path:
@@ -237,41 +230,21 @@ def _datalist_of(root: Path) -> Path | None:
     return root / DATALIST if (root / DATALIST).is_file() else None
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def _child(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first subfolder with one of these names, in the order of the names, upper or lower case."""
-    by_name = {entry.name.lower(): entry for entry in sorted(_folders(folder))}
-    return next((by_name[name] for name in names if name in by_name), None)
+def _first_of(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of some folders that exists; a second one is named in a warning."""
+    there = [root / name for name in names if (root / name).is_dir()]
+    tell_not_taken(root, {place.name: f"beside {there[0].name}" for place in there[1:]})
+    return there[0] if there else None
 
 
 def pair_folders(folder: Path) -> tuple[Path, Path] | None:
     """Return the folders of images and of masks inside a folder; None where it has not both."""
-    images, masks = _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)
+    images, masks = child(folder, IMAGE_FOLDERS), child(folder, MASK_FOLDERS)
     return None if images is None or masks is None else (images, masks)
 
 
-def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """Image files of a folder by stem; hidden files and other types are passed over."""
-    files: dict[str, Path] = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or not entry.name.lower().endswith(suffixes) or not entry.is_file():
-            continue
-        stem = name_of(entry)
-        if stem in files:
-            raise ValueError(
-                f"{folder} holds two files named {stem!r}: {files[stem].name} and "
-                f"{entry.name}. Files are "
-                "paired by their name without extension, so it must be unique: rename or remove one."
-            )
-        files[stem] = entry
-    return files
-
-
 def _pairs_in(folder: Path, root: Path) -> list[Item]:
-    images_dir, masks_dir = _child(folder, IMAGE_FOLDERS), _child(folder, MASK_FOLDERS)
+    images_dir, masks_dir = child(folder, IMAGE_FOLDERS), child(folder, MASK_FOLDERS)
     if images_dir is None or masks_dir is None:
         entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
         raise ValueError(
@@ -280,29 +253,38 @@ def _pairs_in(folder: Path, root: Path) -> list[Item]:
         )
     if any(file.name.lower().endswith(NIFTI_SUFFIXES) for file in images_dir.iterdir()):
         return _pairs_of(folder, images_dir, masks_dir)
-    images, masks = files_by_stem(images_dir), files_by_stem(masks_dir)
+    images = files_by_stem(images_dir)
     named = (root / "structures.json").is_file()
     labels = structure_files(masks_dir, images, read_structures(root) if named else None)
     if labels:
+        groups = groups_of(folder, images)
         # an image without any mask is kept: nobody annotated it, and teachers need no masks
         return by_image(
             [
-                {"image": str(file), "label": labels.get(stem, {}), "group": _group(folder, stem)}
+                {"image": str(file), "label": labels.get(stem, {}), "group": groups[stem]}
                 for stem, file in images.items()
             ]
         )
+    masks = files_by_stem(masks_dir)
     if not images and not masks:
         raise ValueError(
             f"{images_dir} and {masks_dir} hold no images. Allowed types: "
-            f"{', '.join(IMAGE_SUFFIXES)}.\n{_EXAMPLE}"
+            f"{', '.join(PICTURE_SUFFIXES)}.\n{_EXAMPLE}"
         )
     return _paired(folder, images, masks, images_dir, masks_dir)
 
 
 def _pairs_of(folder: Path, images_dir: Path, masks_dir: Path) -> list[Item]:
     """Pairs of NIfTI volumes; one channel of an image, so that nnU-Net's number of it says nothing."""
-    images = {n.removesuffix("_0000"): f for n, f in files_by_stem(images_dir, NIFTI_SUFFIXES).items()}
-    return _paired(folder, images, files_by_stem(masks_dir, NIFTI_SUFFIXES), images_dir, masks_dir)
+    found = files_by_stem(images_dir, NIFTI_SUFFIXES)
+    images = {name.removesuffix("_0000"): file for name, file in found.items()}
+    if len(images) < len(found):
+        twice = sorted(name for name in found if name.endswith("_0000") and name[: -len("_0000")] in found)
+        raise ValueError(
+            f"{images_dir} holds {few(twice)} and the same name(s) without _0000: keep one of each."
+        )
+    masks = files_by_stem(masks_dir, NIFTI_SUFFIXES)
+    return _paired(folder, images, masks, images_dir, masks_dir)
 
 
 def _paired(
@@ -322,22 +304,7 @@ def _paired(
             + ". Add the missing "
             "files or remove the ones without partner."
         )
+    groups = groups_of(folder, images)
     return by_image(
-        [{"image": str(images[s]), "label": str(masks[s]), "group": _group(folder, s)} for s in images],
+        [{"image": str(images[s]), "label": str(masks[s]), "group": groups[s]} for s in images],
     )
-
-
-def _group(folder: Path, stem: str) -> str:
-    # In PraNet's merged set the purely numeric names are CVC-ClinicDB's. Elsewhere a number means nothing.
-    merged = (
-        folder.name.lower() in {name.lower() for name in TRAIN_FOLDERS} or "clinicdb" in folder.name.lower()
-    )
-    if merged and stem.isascii() and stem.isdigit() and 1 <= int(stem) <= CLINICDB_LAST_FRAMES[-1]:
-        return f"CVC-ClinicDB/sequence-{clinicdb_sequence(int(stem)):02d}"
-    return stem
-
-
-def image_group(image: str | Path) -> str:
-    """Return the group of an image file, as `training_pairs` and `test_sets` would: its video sequence, or its name."""
-    file = Path(image)
-    return _group(file.parent.parent, name_of(file))

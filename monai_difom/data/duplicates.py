@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from ..transforms import to_rgb
+from ..transforms import read_picture_file
 from ..utils import atomic_path, file_digest, write_json
 
 _SIDE, _HASHED = 16, 32
@@ -49,8 +49,7 @@ def fingerprint(path: str | os.PathLike, view: int = 0) -> Fingerprint:
         path: image file.
         view: quarter turns (0 to 3), plus 4 for the mirrored image.
     """
-    with Image.open(path) as opened:
-        image = to_rgb(opened)
+    image = Image.fromarray(read_picture_file(path))
     levels = image.convert("L").convert("F")  # floats: rounding is most of what sets two copies apart
 
     def reduced(side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ writes the lists of training and test images beside it. The original files are n
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..transforms import to_gray, to_rgb
+from ..transforms import is_picture, read_mask, read_picture_file
 from ..utils import atomic_path, look_up, write_json
 from ..utils.documents import read_large_json
-from .chaos import chaos
-from .datalists import DATALIST, IMAGE_SUFFIXES, files_by_stem, split_validation
+from .datalists import DATALIST, split_validation
+from .folder_files import files_by_stem, tell_not_taken
 from .groups import regroup
 from .items import Item
 from .nifti import nifti_slices
+from .prepared import changes, files_are_there, fingerprint_of
+from .published.chaos import chaos
 
-SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+logger = logging.getLogger(__name__)
 Found = Mapping[str, Any]
 
 DRIVE = """DRIVE (retinal vessels, 20 + 20 images): https://drive.grand-challenge.org
@@ -55,8 +58,9 @@ def prepare_layout(
     Args:
         layout: ``"drive"``, ``"ph2"``, ``"autooral"``, ``"kidneyus"``, ``"chaos"``, ``"pairs"`` or ``"nifti_slices"``.
         dataset_dir: the data set as downloaded and unpacked; the error message shows what it must look like.
-        prepared_dir: folder for ``datalist.json`` and converted files. A list that is there already for the same data and options
-            is used as it is.
+        prepared_dir: folder for ``datalist.json`` and converted files. A list that is there already for the same options and
+            files (paths, sizes, times) is used as it is; where files were added, changed or removed it is made
+            anew, and a warning says so.
         test_fraction: share of the images that make the test set where the data set has none of its own; whole patients, always
             the same whatever the seed of a training.
         **options: ``target_mask`` of KidneyUS (``"capsule"`` or ``"regions"``) and ``annotator`` (1 or 2);
@@ -80,19 +84,29 @@ def prepare_layout(
         "test_fraction": test_fraction,
         "options": _plain(options),
     }
+    seen = fingerprint_of(root, target)
     file = target / DATALIST
     if file.is_file():
         found = read_large_json(file)
-        if found.get("prepared") == about:
+        if found.get("prepared") != about:
+            raise ValueError(
+                f"{file} holds other data: {found.get('prepared')}; wanted is {about}. Give another prepared_dir, or remove it."
+            )
+        if found.get("files") == seen and files_are_there(found, file):
             return str(target)
-        raise ValueError(
-            f"{file} holds other data: {found.get('prepared')}; wanted is {about}. Give another prepared_dir, or remove it."
+        logger.warning(
+            "%s was made from other files of %s: %s. It is made anew.",
+            file,
+            root,
+            changes(found.get("files"), seen),
         )
     target.mkdir(parents=True, exist_ok=True)
+    if layout == "nifti_slices":  # splits volumes, before it leaves out slices
+        options["test_fraction"] = test_fraction
     content = dict(read(root, target, **options))
     if not content.get("test"):
         content["training"], content["test"] = split_validation(content["training"], test_fraction, seed=0)
-    write_json(file, {"prepared": about, **content})
+    write_json(file, {"prepared": about, "files": seen, **content})
     return str(target)
 
 
@@ -111,7 +125,21 @@ def _wrong(layout: str, root: Path, what: str) -> ValueError:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    entries = sorted(folder.iterdir())
+    found = [f for f in entries if is_picture(f) and f.is_file() and not f.name.startswith(".")]
+    tell_not_taken(folder, {f.name: "no picture" for f in entries if f.is_file() and f not in found})
+    return found
+
+
+def _by_key(files: Sequence[Path], key: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by a part of their name; two with the same are refused."""
+    found: dict[str, Path] = {}
+    for file in files:
+        if found.setdefault(key(file), file) != file:
+            raise ValueError(
+                f"{found[key(file)]} and {file} have the same name {key(file)!r}: keep one of them."
+            )
+    return found
 
 
 def _inside(root: Path, *names: str) -> Path:
@@ -130,7 +158,7 @@ def drive(root: Path, target: Path) -> Found:
     for part, key in (("training", "training"), ("test", "test")):
         folder = _inside(root, "DRIVE") / part
         by_number = [
-            {f.name.split("_")[0]: f for f in _pictures(folder / name)}
+            _by_key(_pictures(folder / name), lambda f: f.name.split("_")[0])
             for name in ("images", "1st_manual", "mask")
         ]
         images, labels, fields = by_number
@@ -146,19 +174,21 @@ def drive(root: Path, target: Path) -> Found:
 
 
 def _drive_pair(image: Path, label: Path, field: Path, folder: Path, number: str) -> Item:
-    with Image.open(field) as opened:
-        inside = np.asarray(to_gray(opened)) > 127
+    inside = read_mask(field, 128)
     item = _item(folder / "image" / f"{number}.png", folder / "mask" / f"{number}.png", number)
-    for path, source, convert in ((item["image"], image, to_rgb), (item["label"], label, to_gray)):
-        with Image.open(source) as opened:
-            pixels = np.array(convert(opened))
-        if pixels.shape[:2] != inside.shape:
+    # copies: what is outside of the field becomes 0
+    pixels = {
+        "image": np.array(read_picture_file(image)),
+        "label": read_mask(label).astype(np.uint8) * np.uint8(255),
+    }
+    for key, source in (("image", image), ("label", label)):
+        if pixels[key].shape[:2] != inside.shape:
             raise ValueError(
-                f"{source} is {pixels.shape[:2]}, but its field of view {field} is {inside.shape}."
+                f"{source} is {pixels[key].shape[:2]}, but its field of view {field} is {inside.shape}."
             )
-        pixels[~inside] = 0
-        with atomic_path(path) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+        pixels[key][~inside] = 0
+        with atomic_path(item[key]) as temporary:
+            Image.fromarray(pixels[key]).save(temporary, format="PNG", compress_level=1)
     return item
 
 
@@ -192,8 +222,8 @@ def autooral(root: Path, target: Path) -> Found:
         folder = _inside(base, part)
         if folder == base:
             continue
-        images = {_stem(f): f for f in _pictures(_inside(folder, f"data_{part}", "images", "image"))}
-        masks = {_stem(f): f for f in _pictures(_inside(folder, f"mask_{part}", "masks", "mask"))}
+        images = _by_key(_pictures(_inside(folder, f"data_{part}", "images", "image")), _stem)
+        masks = _by_key(_pictures(_inside(folder, f"mask_{part}", "masks", "mask")), _stem)
         if not images or images.keys() != masks.keys():
             lonely = sorted(images.keys() ^ masks.keys())[:5]
             raise _wrong(
@@ -219,8 +249,10 @@ def kidneyus(root: Path, target: Path, target_mask: str = "capsule", annotator: 
         )
     labels = _inside(root, "labels")
     folders = [root / "images", labels / "images", *sorted(root.glob("kidneyUS_images*")), root]
-    images = next((found for folder in folders if (found := {f.stem: f for f in _pictures(folder)})), {})
-    masks = {f.stem: f for f in _pictures(labels / f"reviewed_masks_{annotator}" / target_mask)}
+    images = next(
+        (found for folder in folders if (found := _by_key(_pictures(folder), lambda f: f.stem))), {}
+    )
+    masks = _by_key(_pictures(labels / f"reviewed_masks_{annotator}" / target_mask), lambda f: f.stem)
     table = next(
         (
             f
@@ -233,7 +265,7 @@ def kidneyus(root: Path, target: Path, target_mask: str = "capsule", annotator: 
         None,
     )
     if not masks and table is not None:
-        from .polygons import draw_polygons
+        from .published.polygons import draw_polygons
 
         names = (
             {"Capsule": 1}

@@ -11,19 +11,24 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from ..utils import atomic_path, look_up
-from .datalists import split_validation, test_sets, train_validation, training_pairs
-from .items import Item, is_volume
-from .volume_grids import load_volume, volume_problems
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+from ..transforms.volume_file import (
+    grey_levels,
+    hanging_of,
+    open_volume,
+    read_volume_labels,
+    volume_values,
+    window_of,
+)
+from ..utils import atomic_path
+from .datalists import split_validation, test_sets, train_validation, training_pairs, validation_pairs
+from .items import Item, is_volume, name_of
+from .volume_grids import volume_problems
 
 
 def volume_slices(image: str | Path, plane: str = "axial") -> tuple[np.ndarray, tuple[float, float]]:
     """Return the slices of a NIfTI volume as a radiologist hangs them, and the size of their pixels.
 
-    The volume is first turned to the nearest anatomical axes, whatever its orientation. Axial and coronal slices have the
-    patient's right on the left; anterior, or superior, is up.
+    See `monai_difom.transforms.volume_file`: the orientation of the file does not matter.
 
     Args:
         image: NIfTI file of three axes.
@@ -34,18 +39,11 @@ def volume_slices(image: str | Path, plane: str = "axial") -> tuple[np.ndarray, 
         a pixel in millimetres.
 
     Raises:
-        ValueError: no such plane, or not three axes.
+        ValueError: no such plane, or what `open_volume` refuses.
     """
-    import nibabel
-
-    axis = look_up("plane", plane, PLANES)
-    volume = load_volume(image)
-    if len(volume.shape) != 3:
-        raise ValueError(f"{image} has {len(volume.shape)} axes; a volume has three.")
-    volume = nibabel.as_closest_canonical(volume)  # type: ignore[attr-defined]
-    values = np.moveaxis(np.asarray(volume.dataobj), axis, 0)
-    across, down = (float(step) for i, step in enumerate(volume.header.get_zooms()[:3]) if i != axis)
-    return values[:, ::-1, ::-1].transpose(0, 2, 1), (down, across)
+    volume = open_volume(image)
+    hanging = hanging_of(volume, plane)
+    return hanging.slices(volume_values(volume, image)), hanging.pixel(volume.header.get_zooms())
 
 
 def nifti_slices(
@@ -54,11 +52,12 @@ def nifti_slices(
     plane: str = "axial",
     window: Sequence[float] | None = None,
     foreground: Sequence[int] | None = None,
+    test_fraction: float = 0.2,
 ) -> Mapping[str, Any]:
     """Write the slices of NIfTI volumes as grey PNG with their masks.
 
-    Of training volumes the slices that show the structure, of test volumes all. Each item has the size of its pixels, so that
-    distances are scored in millimetres, and its volume as group.
+    Of training (and validation) volumes the slices that show the structure, of test volumes all. Each item has the size of its
+    pixels, so that distances are scored in millimetres, and its volume's group.
 
     Args:
         root: folder of volumes and masks, as in `training_pairs`.
@@ -67,33 +66,55 @@ def nifti_slices(
         window: values shown as black and white (Hounsfield units of CT); None takes quantiles of each volume
             (0.5 % and 99.5 %).
         foreground: values of the mask that are the structure; None takes all but 0.
+        test_fraction: share of the volumes that make the test set where the data set has none of its own.
 
     Returns:
-        The training list, and the test list where the data set has one.
+        The training and test lists, and the validation list where the data set has one.
 
     Raises:
         ValueError: image and mask are not of one grid, or no slice shows the structure.
     """
-    lists: dict[str, list[Item]] = {"training": training_pairs(root)}
-    tests = [item for items in test_sets(root).values() for item in items]
-    if tests:
-        lists["test"] = tests
-    found = {
-        key: [
+    volumes: dict[str, list[Item]] = {"training": training_pairs(root), "validation": validation_pairs(root)}
+    tests = test_sets(root)
+    if not tests:  # before slices are left out: a test volume keeps its empty ones
+        volumes["training"], tests["test"] = split_validation(volumes["training"], test_fraction, seed=0)
+    names = _different_names([item for items in (*volumes.values(), *tests.values()) for item in items])
+
+    def pieces(items: Sequence[Item], part: str, every: bool) -> list[Item]:
+        return [
             piece
             for item in items
-            for piece in _pieces(item, target / key, plane, window, foreground, every=key == "test")
+            for piece in _pieces(item, target / part, names[item["image"]], plane, window, foreground, every)
         ]
-        for key, items in lists.items()
-    }
+
+    found: dict[str, Any] = {part: pieces(items, part, False) for part, items in volumes.items() if items}
     if not found["training"]:
         raise ValueError(f"{root}: no slice shows the values {foreground or 'above 0'} of the masks.")
-    return found
+    sets = {
+        name: pieces(items, f"test/{name}" if len(tests) > 1 else "test", True)
+        for name, items in tests.items()
+    }
+    return {**found, "test": sets["test"] if list(sets) == ["test"] else sets}
+
+
+def _different_names(items: Sequence[Item]) -> dict[str, str]:
+    """Image -> a name for its slices, no two alike: volumes of one patient share a group, and ``a/b`` could become ``a_b``."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for image in dict.fromkeys(str(item["image"]) for item in items):
+        stem = name = name_of(Path(image))
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{stem}-{number}", number + 1
+        taken.add(name.lower())
+        names[image] = name
+    return names
 
 
 def _pieces(
     item: Item,
     target: Path,
+    name: str,
     plane: str,
     window: Sequence[float] | None,
     foreground: Sequence[int] | None,
@@ -104,23 +125,25 @@ def _pieces(
     problems = volume_problems(item)
     if problems:
         raise ValueError(problems[0])
-    (values, spacing), (labels, _) = (volume_slices(item[key], plane) for key in ("image", "label"))
-    low, high = window if window is not None else np.quantile(values, (0.005, 0.995))
+    values, spacing = volume_slices(item["image"], plane)
+    labels = hanging_of(open_volume(item["label"]), plane).slices(
+        read_volume_labels(item["label"]).reshape((*open_volume(item["label"]).shape, 1)[:3])
+    )
+    levels = window_of(values, window)
     shown = np.isin(labels, list(foreground)) if foreground is not None else labels > 0
-    group = str(item["group"])
-    name = group.replace("/", "_")
     for number in range(len(values)):
         if every or shown[number].any():
-            grey = np.clip((values[number] - float(low)) / max(float(high) - float(low), 1e-6), 0, 1)
-            arrays = {"image": grey * 255, "label": shown[number] * 255}
+            arrays = {
+                "image": grey_levels(values[number], levels),
+                "label": shown[number].astype(np.uint8) * np.uint8(255),
+            }
             paths = {key: target / key / f"{name}_{number:03d}.png" for key in arrays}
             for key, path in paths.items():
-                pixels = Image.fromarray(np.asarray(arrays[key]).round().astype(np.uint8))
                 with atomic_path(path) as temporary:
-                    pixels.save(temporary, format="PNG", compress_level=1)
+                    Image.fromarray(arrays[key]).save(temporary, format="PNG", compress_level=1)
             yield {
                 **{key: str(path) for key, path in paths.items()},
-                "group": group,
+                "group": str(item["group"]),
                 "spacing": list(spacing),
             }
 

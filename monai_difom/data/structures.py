@@ -13,24 +13,26 @@ A label is one of
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import MapTransform
-from PIL import Image
-from tqdm import tqdm
 
 from ..losses import MISSING
-from ..transforms.image import to_gray
-from ..utils import unknown_name
+from ..transforms.label_file import read_labels, read_mask
+from ..transforms.picture_file import PICTURE_SUFFIXES
+from ..transforms.volume_file import read_volume_labels
+from ..utils import few, unknown_name
 from ..utils.documents import read_large_json
-from .checks import SHOWN, binarise
-from .items import NIFTI_SUFFIXES
+from .checks import binarise
+from .folder_files import IMAGE_FOLDERS, MASK_FOLDERS, child, is_system, subfolders, tell_not_taken
+from .items import NIFTI_SUFFIXES, is_volume, name_of
 
 NAMES_FILE = "structures.json"
+_MASK_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES)
 FOREGROUND = "foreground"
 
 
@@ -70,14 +72,50 @@ def _named(root: Path) -> list[str]:
             names = content.get("structures") if isinstance(content, dict) else content
             if names:
                 return _checked(names, file)
-    masks = [
-        root / place / name
-        for place in ("TrainDataset", "TrainDB", ".")
-        for name in ("masks", "mask", "labels")
-    ]
-    return sorted(
-        {f.name for m in masks if m.is_dir() for f in m.iterdir() if f.is_dir() and f.name[0] != "."}
-    )
+    if not root.is_dir():
+        return []
+    names = set()
+    for place in (root / "TrainDataset", root / "TrainDB", root):
+        images, masks = (child(place, known) for known in (IMAGE_FOLDERS, MASK_FOLDERS))
+        if images is not None and masks is not None:
+            stems = {name_of(file) for file in images.iterdir()}
+            names |= {folder.name for folder in structure_folders(masks, stems)}
+    return sorted(names)
+
+
+def structure_folders(masks_dir: Path, stems: Collection[str]) -> list[Path]:
+    """Return the folders below ``masks`` that hold the masks of a structure each, where no file names the structures.
+
+    A folder that holds no mask of an image is none (a backup, thumbnails of a network drive), nor is any where every image has
+    its plain mask beside the folders; these are named in a warning.
+
+    Args:
+        masks_dir: the folder of masks.
+        stems: names of the images, without extension.
+
+    Raises:
+        ValueError: some images have a plain mask and others have theirs in folders: which of both is meant is not clear.
+    """
+    found, left = [], {}
+    for entry in sorted(entry for entry in masks_dir.iterdir() if entry.is_dir()):
+        if is_system(entry):
+            left[entry.name] = "a folder of the system, or hidden"
+        elif any(_stem(file) in stems for file in _masks(entry)):
+            found.append(entry)
+        else:
+            left[entry.name] = "a folder without a mask of any image"
+    plain = {_stem(file) for file in _masks(masks_dir)} & set(stems)
+    if found and plain and plain < set(stems):
+        raise ValueError(
+            f"{masks_dir} holds masks of {len(plain)} of {len(stems)} images, and the folder(s) "
+            f"{few([folder.name for folder in found])} with masks too: which of both is meant? Move one of them elsewhere, or "
+            f"name the structures in {NAMES_FILE}."
+        )
+    if found and plain:
+        left |= {folder.name: "a folder beside the masks of all images" for folder in found}
+        found = []
+    tell_not_taken(masks_dir, left)
+    return found
 
 
 def _checked(names: Any, file: Path) -> list[str]:
@@ -103,7 +141,7 @@ def structure_files(
     Raises:
         ValueError: a folder names no structure, or a mask belongs to no image.
     """
-    folders = sorted(f for f in masks_dir.iterdir() if f.is_dir() and not f.name.startswith("."))
+    folders = structure_folders(masks_dir, images) if names is None else subfolders(masks_dir)
     known = list(names) if names else [folder.name for folder in folders]
     labels: dict[str, Any] = {}
     strangers: list[str] = []
@@ -116,7 +154,10 @@ def structure_files(
             if stem not in images:
                 strangers.append(f"{folder.name}/{file.name}")
             labels.setdefault(stem, {})[folder.name] = str(file)
-    if not folders:
+    if folders:
+        beside = {file.name: "beside folders of structures" for file in _masks(masks_dir)}
+        tell_not_taken(masks_dir, beside)
+    else:
         for file in _masks(masks_dir):
             stem = _stem(file)
             named = next((n for n in sorted(known, key=len, reverse=True) if stem.endswith(f"_{n}")), None)
@@ -137,7 +178,11 @@ def structure_files(
 
 
 def _masks(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.startswith(".") and file.name.lower().endswith(_MASK_SUFFIXES)
+    )
 
 
 def _stem(file: Path) -> str:
@@ -199,10 +244,7 @@ class LoadStructuresd(MapTransform):
             file = label.get(name)
             if file is None:
                 continue
-            try:
-                mask = binarise(_indices(file, grey=True)[None], self.mask_threshold)[0]
-            except ValueError as error:
-                raise ValueError(f"{file}: {error}") from error
+            mask = _one_mask(file, self.mask_threshold)
             if tuple(mask.shape) != size:
                 raise ValueError(
                     f"the mask {file} is {'x'.join(map(str, mask.shape))} but its image is {'x'.join(map(str, size))} "
@@ -212,7 +254,7 @@ class LoadStructuresd(MapTransform):
         return masks
 
     def _joint(self, file: str, annotated: Sequence[str] | None) -> torch.Tensor:
-        values = _indices(file)
+        values = _class_numbers(file)
         count = len(self.structures)
         if values.ndim == 3:
             if values.shape[0] != count or int(values.max()) > 1:
@@ -237,63 +279,26 @@ class LoadStructuresd(MapTransform):
         return masks
 
 
-def _indices(file: str | Path, grey: bool = False) -> torch.Tensor:
-    """Whole numbers of a mask file: ``(H, W)``, or ``(K, H, W)`` of a NIfTI with channels.
+def _class_numbers(file: str | Path) -> torch.Tensor:
+    """Whole numbers of an indexed mask: ``(H, W)``, or ``(K, H, W)`` of a NIfTI with channels."""
+    if not is_volume(file):
+        return torch.from_numpy(read_labels(file).astype(np.int32))
+    array = read_volume_labels(file)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{file} is {array.shape}; allowed are (W, H) and (W, H, K).")
+    channels = torch.from_numpy(array.astype(np.int32).T.copy())
+    return channels[0] if channels.ndim == 3 and channels.shape[0] == 1 else channels
 
-    Args:
-        file: picture or NIfTI.
-        grey: look palettes up (a mask of one structure); else their indices are the values.
-    """
-    if str(file).endswith(NIFTI_SUFFIXES):
-        import nibabel
 
-        array = np.asanyarray(nibabel.load(str(file)).dataobj)  # type: ignore[attr-defined]
-        if array.ndim not in (2, 3) or not np.array_equal(array, np.round(array)) or array.min() < 0:
-            raise ValueError(
-                f"{file} is {array.shape} of {array.dtype}; allowed are whole numbers from 0, (W, H) or (W, H, K)."
-            )
-        channels = torch.from_numpy(array.astype(np.int32).T.copy())
-        return channels[0] if channels.ndim == 3 and channels.shape[0] == 1 else channels
-    with Image.open(file) as opened:
-        picture = to_gray(opened) if grey or opened.mode not in ("P", "L", "1", "I;16", "I") else opened
-        return torch.from_numpy(np.array(picture).astype(np.int32))
+def _one_mask(file: str | Path, threshold: float | None) -> torch.Tensor:
+    """Mask of one structure, ``(H, W)`` of 0 and 1."""
+    if not is_volume(file):
+        return torch.from_numpy(read_mask(file, threshold).astype(np.uint8))
+    try:
+        return binarise(_class_numbers(file)[None], threshold)[0]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _files(label: Any) -> str:
     return ", ".join(str(file) for file in label.values()) if isinstance(label, Mapping) else str(label)
-
-
-def check_structures(
-    items: Sequence[Mapping[str, Any]], structures: Sequence[str], progress: bool = True
-) -> None:
-    """Open every image and all its masks and report everything that is wrong with them at once.
-
-    Args:
-        items: items of `training_pairs`.
-        structures: names in the order of the channels.
-        progress: show a progress bar.
-
-    Raises:
-        ValueError: files cannot be read or do not fit; lists up to 20 problems. Or a structure was annotated nowhere.
-    """
-    load = LoadStructuresd(structures)
-    problems: list[str] = []
-    annotated = torch.zeros(len(structures), dtype=torch.bool)
-    for item in tqdm(items, desc="Checking images", disable=not progress):
-        try:
-            with Image.open(item["image"]) as image:
-                image.load()
-                data = {**item, "image": torch.empty(1, image.height, image.width)}
-            annotated |= (load(data)["label"] != MISSING).flatten(1).all(1)  # type: ignore[arg-type]
-        except Exception as error:  # Pillow and nibabel raise many kinds for broken files
-            problems.append(f"{item['image']}: {type(error).__name__}: {error}")
-    if not problems:
-        problems = [
-            f"structure {name!r} is annotated in no image"
-            for name, seen in zip(structures, annotated.tolist(), strict=True)
-            if not seen
-        ]
-    if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(f"{len(problems)} problem(s) in {len(items)} images:\n{shown}{more}")

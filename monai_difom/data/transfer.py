@@ -30,7 +30,7 @@ from ..transforms import (
     RandViewd,
     ResizeImaged,
     SplitTeacherd,
-    to_rgb,
+    read_picture_file,
 )
 from ..utils import unknown_name
 from .unlabelled import unlabelled_images
@@ -99,8 +99,7 @@ def load_pictures(paths: Sequence[str | os.PathLike], side: int) -> torch.Tensor
     """
     batch = []
     for path in paths:
-        with Image.open(Path(path)) as image:
-            small = to_rgb(image).resize((side, side), Image.Resampling.BILINEAR)
+        small = Image.fromarray(read_picture_file(path)).resize((side, side), Image.Resampling.BILINEAR)
         batch.append(torch.from_numpy(np.array(small)).permute(2, 0, 1))
     if not batch:
         raise ValueError("there are no images to train on.")

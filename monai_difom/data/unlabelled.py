@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..transforms.picture_file import PICTURE_SUFFIXES, is_picture
 from ..utils.names import few
-from .datalists import IMAGE_SUFFIXES, train_validation
+from .datalists import train_validation
 from .duplicates import Fingerprint, fingerprint
 from .feature_store import image_keys
+from .folder_files import files_below
 from .items import Item, is_volume
 
 #: stands for the training images of the data set beyond ``limit``, without their masks
@@ -29,7 +31,7 @@ def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict
     """Return the images of a folder, with those of its subfolders, as items without a label.
 
     Args:
-        folder: folder of PNG, JPEG, TIFF or BMP images.
+        folder: folder of pictures; links to folders are followed, and files that are no pictures named in a warning.
         limit: use the first ``limit`` images; None for all.
 
     Returns:
@@ -44,14 +46,9 @@ def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict
         raise FileNotFoundError(f"there is no folder of images at {root}.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
-    found = [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(p.startswith(".") for p in path.relative_to(root).parts)
-    ]
+    found = files_below(root, is_picture)
     if not found:
-        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(IMAGE_SUFFIXES)}.")
+        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(PICTURE_SUFFIXES)}.")
     return [{"image": str(path), "group": path.stem} for path in found[:limit]]
 
 

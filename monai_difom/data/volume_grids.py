@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+
+from ..transforms.volume_file import open_volume, read_volume_labels, volume_values
 
 _NEAR = 1e-2  # millimetres by which the corners of two grids may differ: headers hold float32
 
@@ -36,7 +37,7 @@ class CheckVolumesd(MapTransform):
         label_key: key of the mask; passed over where absent.
 
     Raises:
-        ValueError: no volume, other sizes, or grids whose corners lie apart; names both files.
+        ValueError: no volume, other sizes, grids whose corners lie apart, or labels that are no whole numbers; names the files.
     """
 
     def __init__(self, image_key: str = "image", label_key: str = "label") -> None:
@@ -55,6 +56,12 @@ class CheckVolumesd(MapTransform):
             problem = _apart(image.shape[1:], label.shape[1:], image.affine, label.affine)
             if problem:
                 raise ValueError(f"{_name(label)} does not belong to {_name(image)}: {problem}")
+            values = np.asarray(label)
+            if values.min() < 0 or np.abs(values - np.round(values)).max() > 1e-3:
+                raise ValueError(
+                    f"{_name(label)} holds values below 0 or between whole numbers; a label holds whole numbers from 0. Resample "
+                    "masks with the nearest neighbour, and put a threshold on probabilities before."
+                )
         return dict(data)
 
 
@@ -81,28 +88,19 @@ def _name(x: Any) -> str:
 def volume_problems(item: Mapping[str, Any]) -> list[str]:
     """Read a NIfTI image and its mask completely, and return what is wrong with them."""
     problems, found = [], []
-    for key in ("image", "label"):
+    try:
+        found.append(open_volume(item["image"]))
+        volume_values(found[0], item["image"])
+    except ValueError as error:
+        problems.append(str(error))
+    if item.get("label") is not None:
         try:
-            volume = load_volume(item[key])
-            values = np.asarray(volume.dataobj)
-        # nibabel, zlib and numpy raise errors of their own for broken files
-        except Exception as error:
-            problems.append(f"{item[key]}: cannot be read ({type(error).__name__}: {error})")
-            continue
-        if values.ndim != 3:
-            problems.append(f"{item[key]}: has {values.ndim} axes; a volume has three.")
-        if not np.isfinite(values).all():
-            problems.append(f"{item[key]}: holds NaN or infinity.")
-        found.append(volume)
+            found.append(open_volume(item["label"]))
+            read_volume_labels(item["label"])
+        except ValueError as error:
+            problems.append(str(error))
     if len(found) == 2 and not problems:
         problem = _apart(found[0].shape, found[1].shape, found[0].affine, found[1].affine)
         if problem:
             problems.append(f"{item['label']} and {item['image']}: {problem}")
     return problems
-
-
-def load_volume(path: str | Path) -> Any:
-    """Return a NIfTI file as nibabel opens it; its values are read when they are asked for."""
-    import nibabel
-
-    return nibabel.load(str(path))  # type: ignore[attr-defined]

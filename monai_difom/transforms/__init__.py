@@ -3,7 +3,7 @@
 from ..utils import IMAGENET_MEAN, IMAGENET_STD
 from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
 from .image import PictureReader, ResizeImaged
-from .label_file import foreground, read_classes, read_label, read_mask
+from .label_file import foreground, open_label, read_labels, read_mask
 from .photometric import (
     NormalizeImaged,
     Photometric,
@@ -44,15 +44,15 @@ __all__ = [
     "apply_geometry",
     "apply_photometric",
     "apply_view",
-    "geometry_grid",
     "foreground",
+    "geometry_grid",
     "invert_view",
     "mix_soft_mask",
     "is_picture",
+    "open_label",
     "open_picture",
     "picture_facts",
-    "read_classes",
-    "read_label",
+    "read_labels",
     "read_mask",
     "read_picture_file",
     "to_gray",

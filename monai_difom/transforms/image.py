@@ -15,7 +15,7 @@ from monai.transforms.utils import scale_affine
 from monai.utils import TraceKeys, convert_to_dst_type, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from PIL import Image
 
-from .label_file import read_classes, read_mask
+from .label_file import read_labels, read_mask
 from .picture_file import read_picture_file
 
 RESIZE_MODES = ("bilinear", "bicubic", "nearest-exact")
@@ -30,7 +30,7 @@ class PictureReader(PILReader):
 
     Args:
         mode: ``"rgb"`` or ``"gray"`` for images, 8 bits (`read_picture_file`); ``"mask"`` for the masks of one structure,
-            0 and 1 (`read_mask`); ``"classes"`` for class numbers from 0 to 255 (`read_classes`).
+            0 and 1 (`read_mask`); ``"classes"`` for class numbers from 0 to 255 (`read_labels`).
         threshold: of `read_mask`.
 
     Raises:
@@ -59,7 +59,7 @@ class PictureReader(PILReader):
         if self.mode != "classes":
             picture = read_picture_file(file, 3 if self.mode == "rgb" else 1)
             return picture if self.mode == "rgb" else picture[..., 0]
-        classes = read_classes(file)
+        classes = read_labels(file)
         if classes.max() > 255:
             raise ValueError(f"{file}: holds class {classes.max()}; allowed are class numbers from 0 to 255.")
         return classes.astype(np.uint8)

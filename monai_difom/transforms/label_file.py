@@ -40,7 +40,7 @@ class Label:
     name: str
 
 
-def read_label(source: Source) -> Label:
+def open_label(source: Source) -> Label:
     """Read a label file of any kind, upright, values as stored.
 
     Raises:
@@ -68,9 +68,13 @@ def read_mask(source: Source, threshold: float | None = None) -> np.ndarray:
         ``(H, W)``, boolean.
 
     Raises:
-        ValueError: as in `read_label` and `foreground`.
+        ValueError: as in `open_label` and `foreground`.
     """
-    label = read_label(source)
+    return mask_of(open_label(source), threshold)
+
+
+def mask_of(label: Label, threshold: float | None = None) -> np.ndarray:
+    """Return the mask of an opened label, ``(H, W)``, boolean; see `read_mask`."""
     try:
         if label.facts.format in ("JPEG", "MPO") and 0 < label.levels.max() < _NOISE:
             return _compressed_noise(label.levels, threshold)
@@ -89,13 +93,13 @@ def _compressed_noise(levels: np.ndarray, threshold: float | None) -> np.ndarray
     return np.zeros(levels.shape, bool)
 
 
-def read_classes(source: Source) -> np.ndarray:
+def read_labels(source: Source) -> np.ndarray:
     """Read a picture whose values, or palette places, are the numbers of classes: ``(H, W)`` int64, 0 the background.
 
     Raises:
-        ValueError: as in `read_label`; values that are not whole.
+        ValueError: as in `open_label`; values that are not whole.
     """
-    label = read_label(source)
+    label = open_label(source)
     if label.values.dtype.kind == "f":
         raise ValueError(f"{label.name}: labels are integers; this picture holds floats.")
     return label.values.astype(np.int64)
@@ -124,7 +128,9 @@ def foreground(
         return levels > 0
     counted = _counts(levels)
     if threshold is not None and not threshold > 0:
-        raise ValueError(f"mask_threshold is {threshold:g}, so that every pixel would be foreground; allowed is above 0.")
+        raise ValueError(
+            f"mask_threshold is {threshold:g}, so that every pixel would be foreground; allowed is above 0."
+        )
     if threshold is None:
         instances = " 1 takes all that is not 0;" if (top or 0) > 255 or highest <= 10 else ""
         advice = (
@@ -134,7 +140,7 @@ def foreground(
         )
         raise ValueError(
             f"the mask is not binary: {counted}{f' ({kind})' if kind else ''}. Allowed are 0 and one other value; {advice}. "
-            "Values that are classes are read with --structures."
+            "Values that are classes are structures."
         )
     if top is None:
         raise ValueError(
@@ -203,7 +209,9 @@ def _palette(image: Image.Image) -> tuple[np.ndarray, np.ndarray, int, str, bool
     places = np.asarray(image if image.mode == "P" else image.getchannel(0))
     colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     if len(colours) <= int(places.max()):
-        raise ValueError(f"the palette has {len(colours)} colours, but the picture asks for place {places.max()}.")
+        raise ValueError(
+            f"the palette has {len(colours)} colours, but the picture asks for place {places.max()}."
+        )
     used = np.unique(places)
     if (colours[used] == colours[used, :1]).all():
         return places, colours[places, 0], 255, "palette of greys", True
@@ -219,7 +227,9 @@ def _palette(image: Image.Image) -> tuple[np.ndarray, np.ndarray, int, str, bool
 def _numbers(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, str, bool]:
     """32-bit numbers: whole ones are values, others a scale of their own."""
     if not np.isfinite(stored).all() or stored.min() < 0:
-        raise ValueError(f"the mask holds {'values below 0' if np.isfinite(stored).all() else 'NaN or infinity'}.")
+        raise ValueError(
+            f"the mask holds {'values below 0' if np.isfinite(stored).all() else 'NaN or infinity'}."
+        )
     kind = "32-bit integers" if stored.dtype.kind in "iu" else "32-bit floats"
     top = int(max(1, np.ceil(float(stored.max()))))
     return stored, stored, 255 if 1 < top <= 255 else 65535 if top > 255 else 1, kind, True
@@ -237,7 +247,11 @@ def _with_alpha(
         return alpha, alpha, 255, "shape in the transparency", True
     if np.array_equal(levels > 0, (levels > 0) & (alpha > 0)) and np.array_equal(levels > 0, alpha > 0):
         return found
-    said = "every pixel is transparent" if one_opacity else "its transparency shows another shape than its colours"
+    said = (
+        "every pixel is transparent"
+        if one_opacity
+        else "its transparency shows another shape than its colours"
+    )
     raise ValueError(
         f"{said}, and it is not clear which of the two is the mask. Save it without transparency, 0 for the background."
     )

@@ -20,7 +20,7 @@ PICTURE_SUFFIXES = (
     *(".tif", ".tiff", ".bmp", ".webp", ".gif"),
 )
 # what is in a file counts, not its name; Pillow's other readers run programs or are for what no camera writes
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _ORIENTATION, _SUBFILE, _PHOTOMETRIC, _SAMPLE_FORMAT, _BITS = 0x0112, 254, 262, 339, 258
 # a 16-bit picture whose levels end below this uses 14 bits or fewer: scaled by its type it would be dark or black
 _DARK = 1 << 14
@@ -244,8 +244,8 @@ def _refuse_dark(highest: int) -> None:
     if 0 < highest < _DARK:
         bits = next(n for n in (8, 10, 12, 14) if highest < 1 << n)
         raise ValueError(
-            f"a 16-bit picture whose highest level is {highest} of 65535: these look like {bits} bits in a 16-bit file, and would "
-            f"be almost black. Save it with 8 bits, or with its levels multiplied by {65535 // ((1 << bits) - 1)}."
+            f"a 16-bit picture whose highest level is {highest} of 65535: these look like {bits} bits in a 16-bit file, and "
+            f"would be almost black. Save it with 8 bits, or with its levels multiplied by {65535 // ((1 << bits) - 1)}."
         )
 
 
@@ -288,7 +288,7 @@ def _refuse_deep_colour(source: Source, picture: Picture) -> None:
 
 
 def _lower_bits(source: Source) -> int:
-    """Highest value of the lower 8 bits of a 16-bit colour picture: Pillow reads them as the upper ones of the other byte order."""
+    """Highest value of the lower 8 bits of 16-bit colours, which Pillow reads as the upper ones of the other byte order."""
     if not isinstance(source, str | os.PathLike):
         source.seek(0)
     with Image.open(source, formats=_FORMATS) as image:

@@ -150,7 +150,7 @@ def test_chaos_is_read_from_nifti_too(tmp_path: Path) -> None:
     assert len(items) == 6
     pixels, mask = (np.asarray(Image.open(items[0][key])) for key in ("image", "label"))
     assert pixels.shape == (30, 20)
-    assert (pixels[10:20, 4:8] == 255).all()
+    assert (pixels[10:20, 12:16] == 255).all()  # hung: the patient's right on the left
     assert np.array_equal(mask > 0, pixels > 0)
 
 

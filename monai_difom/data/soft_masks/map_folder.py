@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
+from ...transforms.picture_file import PICTURE_SUFFIXES, is_picture, picture_facts
 from ..maps import read_map
 from .certainty import certainty
 from .store import INDEX, SoftMaskError, SoftMasks, check_not_constant, check_structures_of, refuse
 
-_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _ADVICE = "Give one map per image, with the image's stem and size: 8 or 16 bits, or float TIFF in [0, 1]."
 
 
@@ -60,7 +59,7 @@ class MapFolder:
             SoftMaskError: there is no map, it cannot be read or means something else, or it has another size.
         """
         stem = Path(image).stem
-        wanted = tuple(_size_of(image) if size is None else size)
+        wanted = tuple(picture_facts(image).size if size is None else size)
         channels = []
         for files in self.files:
             if stem not in files:
@@ -70,7 +69,7 @@ class MapFolder:
             try:
                 levels, _ = read_map(files[stem])
             except ValueError as error:
-                raise SoftMaskError(f"{files[stem]}: {error}") from error
+                raise SoftMaskError(str(error)) from error
             if levels.shape != wanted:
                 raise SoftMaskError(
                     f"{files[stem]} is {levels.shape[0]} x {levels.shape[1]} (height x width), but its image "
@@ -141,17 +140,10 @@ def _maps_in(folder: Path) -> dict[str, Path]:
         raise SoftMaskError(f"there is no folder of maps at {folder}.")
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."):
+        if is_picture(file) and not file.name.startswith("."):
             if file.stem in found:
                 raise SoftMaskError(f"{found[file.stem]} and {file} are maps of one stem: keep one.")
             found[file.stem] = file
     if not found:
-        raise SoftMaskError(f"{folder} holds no maps. Allowed types: {', '.join(_SUFFIXES)}.")
+        raise SoftMaskError(f"{folder} holds no maps. Allowed types: {', '.join(PICTURE_SUFFIXES)}.")
     return found
-
-
-def _size_of(image: str | os.PathLike) -> tuple[int, int]:
-    with Image.open(image) as picture:
-        # EXIF orientations from 5 turn the picture on its side when it is loaded
-        turned = picture.getexif().get(0x0112, 1) >= 5
-        return (picture.width, picture.height) if turned else (picture.height, picture.width)

@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..utils import atomic_path, look_up
-from .items import Item
+from ...transforms.label_file import read_labels, read_mask
+from ...transforms.volume_file import (
+    grey_levels,
+    hanging_of,
+    open_volume,
+    read_volume_labels,
+    volume_values,
+    window_of,
+)
+from ...utils import atomic_path, look_up
+from ..items import Item, is_volume, name_of
+from ..volume_grids import volume_problems
 
 ORGANS = {"liver": 1, "right_kidney": 2, "left_kidney": 3, "spleen": 4}
 # grey values of the MR masks; files deviate by a few levels
@@ -62,8 +72,7 @@ def chaos(
             raise ValueError(
                 f"{base}, patient {patient}: a mask holds class {labels.max()}; CHAOS has {len(ORGANS)}."
             )
-        low, high = window if modality == "CT" else np.quantile(volume, (0.005, 0.995))
-        grey = np.clip((volume - low) / max(high - low, 1e-6), 0, 1)
+        grey = grey_levels(volume, window_of(volume, window if modality == "CT" else None))
         for number, (pixels, mask) in enumerate(zip(grey, labels, strict=True)):
             if np.isin(mask, wanted).any():
                 shown = mask if organ == "all" else np.where(mask == wanted[0], 255, 0)
@@ -85,7 +94,7 @@ def chaos(
 
 def _write(target: Path, name: str, pixels: np.ndarray, mask: np.ndarray, group: str) -> Item:
     paths = {"image": target / "image" / f"{name}.png", "label": target / "mask" / f"{name}.png"}
-    arrays = {"image": (pixels * 255).round(), "label": mask}
+    arrays = {"image": pixels, "label": mask}
     for key, path in paths.items():
         with atomic_path(path) as temporary:
             Image.fromarray(arrays[key].astype(np.uint8)).save(temporary, format="PNG", compress_level=1)
@@ -134,10 +143,9 @@ def _read_slice(file: Path) -> np.ndarray:
 
 
 def _read_mask(file: Path, modality: str) -> np.ndarray:
-    with Image.open(file) as opened:
-        grey = np.asarray(opened.convert("L"))
     if modality == "CT":
-        return (grey > 0).astype(np.uint8)
+        return read_mask(file).astype(np.uint8)
+    grey = read_labels(file)
     classes = np.zeros(grey.shape, np.uint8)
     known = grey == 0
     for value, organ in _GREY.items():
@@ -152,28 +160,24 @@ def _read_mask(file: Path, modality: str) -> np.ndarray:
 
 
 def _nifti(base: Path) -> Series:
-    """Yield the slices of NIfTI volumes along their last axis, upright."""
-    import nibabel
-
-    for label in sorted((base / "labelsTr").glob("*.nii*")):
-        stem = label.name.split(".nii")[0]
-        image = next(
-            (
-                f
-                for f in sorted((base / "imagesTr").glob(f"{stem}*.nii*"))
-                if f.name.split(".nii")[0] in (stem, f"{stem}_0000")
-            ),
-            None,
-        )
-        if image is None:
+    """Yield the axial slices of NIfTI volumes, hung as in `monai_difom.transforms.volume_file`."""
+    images = {name_of(file).removesuffix("_0000"): file for file in _volumes(base / "imagesTr")}
+    for label in _volumes(base / "labelsTr"):
+        stem = name_of(label)
+        if stem not in images:
             raise ValueError(
                 f"{label} has no image {stem}.nii.gz or {stem}_0000.nii.gz in {base / 'imagesTr'}."
             )
-        volumes = [np.asarray(nibabel.load(str(file)).dataobj) for file in (image, label)]  # type: ignore[attr-defined]
-        if volumes[0].shape != volumes[1].shape or volumes[0].ndim != 3:
-            raise ValueError(
-                f"{image} is {volumes[0].shape} and {label} {volumes[1].shape}; both must be the same three-dimensional size."
-            )
-        # arrays are (column, row, slice)
-        slices, labels = (volume.transpose(2, 1, 0) for volume in volumes)
-        yield stem, "", slices.astype(np.float32), labels.round().astype(np.uint8)
+        problems = volume_problems({"image": images[stem], "label": label})
+        if problems:
+            raise ValueError(problems[0])
+        volume = open_volume(images[stem])
+        values = hanging_of(volume).slices(volume_values(volume, images[stem]))
+        labels = hanging_of(open_volume(label)).slices(
+            read_volume_labels(label).reshape((*volume.shape, 1)[:3])
+        )
+        yield stem, "", values, labels
+
+
+def _volumes(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if is_volume(file)) if folder.is_dir() else []

@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..utils import atomic_path
-from ..utils.documents import parse_json
+from ...transforms.picture_file import picture_facts
+from ...utils import atomic_path
+from ...utils.documents import parse_json
 
 
 def draw_polygons(
@@ -56,8 +57,8 @@ def draw_polygons(
     for stem, regions in shapes.items():
         if stem not in images:
             continue
-        with Image.open(images[stem]) as image:
-            mask = Image.new("L", image.size)
+        height, width = picture_facts(images[stem]).size  # upright, as the annotator showed it
+        mask = Image.new("L", (width, height))
         draw = ImageDraw.Draw(mask)
         for name, value in classes.items():
             for points in regions[name]:
