@@ -139,8 +139,8 @@ def foreground(
             else "save what is foreground as one value"
         )
         raise ValueError(
-            f"the mask is not binary: {counted}{f' ({kind})' if kind else ''}. Allowed are 0 and one other value; {advice}. "
-            "Values that are classes are structures."
+            f"the mask is not binary: {counted}{f' ({kind})' if kind else ''}. Allowed are 0 and one other value, not "
+            f"{len(np.unique(levels))} different values; {advice}. Values that are classes are structures."
         )
     if top is None:
         raise ValueError(
@@ -165,7 +165,7 @@ def _counts(levels: np.ndarray, shown: int = 5) -> str:
     values, counts = np.unique(levels, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:shown]
     listed = ", ".join(f"{values[i]:g} ({counts[i]} pixels)" for i in order)
-    return f"{len(values)} different values, most frequent {listed}"
+    return f"{len(values)} values, most frequent {listed}"
 
 
 def _read(picture: Picture) -> tuple[np.ndarray, np.ndarray, int, str, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -133,9 +133,8 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _facts_of(image: Image.Image, name: str) -> PictureFacts:
-    orientation = int(image.getexif().get(_ORIENTATION, 1) or 1)
-    orientation = orientation if 1 <= orientation <= 8 else 1
     bits = _bits_of(image)
+    orientation = _orientation_of(image)
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and bits == 16 and tags.get(_PHOTOMETRIC) == 0:
         raise ValueError(
@@ -150,6 +149,29 @@ def _facts_of(image: Image.Image, name: str) -> PictureFacts:
     )
 
 
+def _orientation_of(image: Image.Image) -> int:
+    # Pillow's reader of PNG unpacks all pixels before it looks for EXIF, which may stand behind them
+    early = image.format == "PNG" and ("exif" in image.info or not _exif_behind_pixels(image))
+    found = Image.Image.getexif(image) if early else image.getexif()
+    orientation = int(found.get(_ORIENTATION, 1) or 1)
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _exif_behind_pixels(image: Any) -> bool:
+    """Whether a PNG has an EXIF chunk that is not read yet; looks at the heads of its chunks alone."""
+    stream = image.fp
+    place = stream.tell()
+    try:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            if head[4:] == b"eXIf":
+                return True
+            stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+        return False
+    finally:
+        stream.seek(place)
+
+
 def _bits_of(image: Image.Image) -> int:
     """Bits of a channel as they are stored, which Pillow's mode hides for fewer and more than 8."""
     tags = getattr(image, "tag_v2", {})
@@ -158,8 +180,9 @@ def _bits_of(image: Image.Image) -> int:
         return int(stored[0] if isinstance(stored, tuple) else stored)
     if image.mode == "1":
         return 1
-    if image.format == "PNG" and image.tile:  # as "RGB;16B" or "L;4"
-        digits = "".join(c for c in str(image.tile[0].args).partition(";")[2] if c.isdigit())
+    tile = getattr(image, "tile", None)
+    if image.format == "PNG" and tile:  # as "RGB;16B" or "L;4"
+        digits = "".join(c for c in str(tile[0].args).partition(";")[2] if c.isdigit())
         return int(digits or 8)
     return 16 if image.mode.startswith("I;16") else 32 if image.mode in ("I", "F") else 8
 
@@ -291,14 +314,15 @@ def _lower_bits(source: Source) -> int:
     """Highest value of the lower 8 bits of 16-bit colours, which Pillow reads as the upper ones of the other byte order."""
     if not isinstance(source, str | os.PathLike):
         source.seek(0)
-    with Image.open(source, formats=_FORMATS) as image:
+    with Image.open(source, formats=_FORMATS) as opened:
+        image: Any = opened
         little = "16L" in str(image.tile[0].args) or "16N" in str(image.tile[0].args)
         turn = {"16L": "16B", "16N": "16B"} if little else {"16B": "16L"}
         image.tile = [tile._replace(args=_renamed(tile.args, turn)) for tile in image.tile]
         return max(int(np.asarray(band).max()) for band in image.split()[:3])
 
 
-def _renamed(arguments: object, names: dict[str, str]) -> object:
+def _renamed(arguments: Any, names: dict[str, str]) -> Any:
     if isinstance(arguments, tuple):
         return (_renamed(arguments[0], names), *arguments[1:])
     text = str(arguments)

@@ -53,6 +53,11 @@ class Hanging:
         back = ornt_transform(axcodes2ornt(codes), self.axes)
         return apply_orientation(slices.transpose(np.argsort(order)), back)
 
+    @property
+    def sliced(self) -> int:
+        """The axis of the stored array that slices are taken along."""
+        return int(np.flatnonzero(self._turn()[:, 0] == look_up("plane", self.plane, PLANES)[1][0])[0])
+
     def pixel(self, steps: Sequence[float]) -> tuple[float, float]:
         """Return height and width of a pixel (millimetres) from the size of a voxel along the stored axes."""
         order = look_up("plane", self.plane, PLANES)[1]
@@ -69,14 +74,19 @@ class Hanging:
 
 def window_of(values: np.ndarray, window: Sequence[float] | None = None) -> tuple[float, float]:
     """Return the values of a volume that are black and white: the window that is given, or the `QUANTILES` of all its values."""
-    low, high = np.quantile(values, QUANTILES) if window is None else window
+    low, high = np.quantile(_precise(values), QUANTILES) if window is None else window
     return float(low), float(high)
 
 
 def grey_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Return values as 8-bit grey levels, any shape, between those that are black and white."""
     low, high = window
-    return (np.clip((values - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
+    return (np.clip((_precise(values) - low) / max(high - low, 1e-6), 0, 1) * 255).round().astype(np.uint8)
+
+
+def _precise(values: np.ndarray) -> np.ndarray:
+    """Floats of fewer than 64 bits are widened: a level must not depend on how a file stores its numbers."""
+    return values if values.dtype.kind in "iu" else values.astype(np.float64)
 
 
 def open_volume(path: str | os.PathLike) -> Any:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from ...transforms import IMAGENET_MEAN, IMAGENET_STD
+from ...transforms.volume_file import PLANES
+from ...utils import look_up
 from ...utils.configurations import resolved
 from ...utils.documents import read_json
 
@@ -33,9 +35,12 @@ class Deployment:
         activation: ``"sigmoid"``, every channel for itself; or ``"softmax"``, where channel 0 is the background.
         threshold: probability from which a pixel is foreground.
         structures: names of the foreground channels, in order.
+        plane: how volumes were sliced for the training, and are here.
+        window: values of a volume that were black and white; None: quantiles of each volume.
 
     Raises:
-        ValueError: an unknown activation, a threshold that is no probability, or mean, deviation and size that fit no image.
+        ValueError: an unknown activation or plane, a threshold that is no probability, a window that is none, or mean, deviation
+            and size that fit no image.
     """
 
     size: tuple[int, int]
@@ -44,10 +49,15 @@ class Deployment:
     activation: str = "sigmoid"
     threshold: float = 0.5
     structures: tuple[str, ...] = ("foreground",)
+    plane: str = "axial"
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}; allowed are {', '.join(ACTIVATIONS)}.")
+        look_up("plane", self.plane, PLANES)
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
+            raise ValueError(f"window is {self.window}; allowed are two values, the lower first.")
         if len(self.size) != 2 or min(self.size) < 1 or max(self.size) > LARGEST_SIDE:
             raise ValueError(
                 f"size is {self.size}; allowed is height and width of an image, from 1 to {LARGEST_SIDE} pixels."
@@ -82,6 +92,9 @@ class Deployment:
                 activation=str(found["activation"]),
                 threshold=float(found["threshold"]),
                 structures=tuple(str(name) for name in found["structures"]),
+                # absent in what was exported before
+                plane=str(found.get("plane", "axial")),
+                window=_window(found.get("window")),
             )
         except (KeyError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(
@@ -166,7 +179,13 @@ def _facts_of(folder: Path) -> Deployment:
         activation="softmax" if softmax else "sigmoid",
         threshold=float(after.get("AsDiscreted", {}).get("threshold") or 0.5),
         structures=_structures(metadata, resolved(folder / INFERENCE, "structures"), softmax),
+        plane=str(resolved(folder / INFERENCE, "plane") or "axial"),
+        window=_window(resolved(folder / INFERENCE, "window")),
     )
+
+
+def _window(found: Any) -> tuple[float, float] | None:
+    return None if found is None else (float(found[0]), float(found[1]))
 
 
 def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.ndimage import label
 from tqdm import tqdm
 
+from ...transforms.volume_file import hanging_of, open_volume
 from ...utils import atomic_path
 from ..deployed.optional import require
 from ..deployed.runners import Runner, open_runner
@@ -95,7 +96,7 @@ def predict(
     runner = open_runner(model, engine, trust_torchscript)
     if threshold is not None:
         runner = replace(runner, facts=replace(runner.facts, threshold=threshold))
-    sources = find_sources(given, leave_out=target)
+    facts, sources = runner.facts, find_sources(given, leave_out=target)
     for source in sources:
         for name in runner.facts.structures:  # before anything is written
             _mask_place(target, runner, name, source.name)
@@ -105,11 +106,11 @@ def predict(
         stream = stack.enter_context(open(stack.enter_context(atomic_path(target / TABLE)), "w", newline=""))
         rows = csv.writer(stream)
         rows.writerow(COLUMNS)
-        total = sum(map(count_frames, sources)) or None
+        total = sum(count_frames(source, facts.plane) for source in sources) or None
         bar = stack.enter_context(tqdm(total=total, unit="frame", disable=not progress))
         for source in sources:
             with _sink(source, target, runner, overlay) as write:
-                for frame in frames(source, len(runner.facts.mean), pixel_limit):
+                for frame in frames(source, len(facts.mean), pixel_limit, facts.plane, facts.window):
                     if frame.picture is None:
                         if not skip_bad:
                             raise BadPictureError(f"{frame.problem} Leave it out with --skip-bad.")
@@ -195,14 +196,14 @@ def _sink(source: Source, target: Path, runner: Runner, overlay: bool) -> Iterat
 
         def write(frame: Frame, picture: np.ndarray, masks: np.ndarray) -> None:
             for stack, mask in zip(stacks, masks, strict=True):
-                stack.append(mask.T.astype(np.uint8))
+                stack.append(mask.astype(np.uint8))
             if overlay:
                 _save_png(drawn / f"{frame.index:06}.png", draw_contours(picture, masks))
 
         yield write
         for place, slices in zip(places, stacks, strict=True):
             if slices:
-                _save_volume(place.with_name(f"{place.name}.nii.gz"), slices, source)
+                _save_volume(place.with_name(f"{place.name}.nii.gz"), slices, source, runner.facts.plane)
 
 
 def _save_png(file: Path, array: np.ndarray) -> None:
@@ -211,12 +212,16 @@ def _save_png(file: Path, array: np.ndarray) -> None:
         Image.fromarray(levels).save(temporary, format="PNG", compress_level=1)
 
 
-def _save_volume(file: Path, slices: list[np.ndarray], source: Source) -> None:
+def _save_volume(file: Path, slices: list[np.ndarray], source: Source, plane: str) -> None:
+    """Write the masks of a volume's slices on its grid, with the place that its header gives it."""
     import nibabel
 
-    image: Any = nibabel.load(str(source.path))  # type: ignore[attr-defined]
-    mask = nibabel.Nifti1Image(np.stack(slices, -1).reshape(image.shape), image.affine, dtype=np.uint8)  # type: ignore[attr-defined]
+    image = open_volume(source.path)
+    stored = hanging_of(image, plane).stored(np.stack(slices)).reshape(image.shape)
+    mask = nibabel.Nifti1Image(stored, image.affine, dtype=np.uint8)  # type: ignore[attr-defined]
     mask.header.set_zooms(image.header.get_zooms())
+    for kind in ("sform", "qform"):
+        getattr(mask, f"set_{kind}")(image.affine, code=int(image.header[f"{kind}_code"]) or 1)
     with _beside(file) as temporary:
         nibabel.save(mask, str(temporary))  # type: ignore[attr-defined]
 

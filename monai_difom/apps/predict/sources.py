@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
 
-from ...transforms.image import to_gray, to_rgb
+from ...data.folder_files import files_below
+from ...data.items import NIFTI_SUFFIXES
+from ...transforms.picture_file import PICTURE_SUFFIXES, read_picture_file
+from ...transforms.volume_file import grey_levels, hanging_of, open_volume, volume_values, window_of
 from ..deployed.optional import require
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm")
-VOLUMES = (".nii", ".nii.gz")
 PIXEL_LIMIT = 50_000_000
 # what containers say of their length is rounded by some
 _LENGTH_ERROR = 2
@@ -59,10 +59,10 @@ class Frame:
 
 
 def find_sources(given: str | os.PathLike, leave_out: Path | None = None) -> list[Source]:
-    """List what can be read at a path.
+    """List what can be read at a path; what is in a folder and cannot is named in a warning.
 
     Args:
-        given: a file, or a folder that is searched to its depth.
+        given: a file, or a folder that is searched to its depth, links to folders included.
         leave_out: a folder in it that is not looked into: where the results go.
 
     Raises:
@@ -77,36 +77,38 @@ def find_sources(given: str | os.PathLike, leave_out: Path | None = None) -> lis
         return [Source(place, _stem(place.name), kind)]
     if not place.is_dir():
         raise FileNotFoundError(f"no input at {place}: give an image, a video, a volume or a folder of them.")
-    hidden = leave_out.resolve() if leave_out is not None else None
     sources: dict[str, Source] = {}
-    for path in sorted(place.rglob("*")):
-        kind = _kind(path) if path.is_file() else None
-        if (
-            kind is None
-            or path.name.startswith(".")
-            or (hidden is not None and hidden in path.resolve().parents)
-        ):
-            continue
+    for path in files_below(place, lambda file: _kind(file) is not None, leave_out):
         name = path.relative_to(place).with_name(_stem(path.name)).as_posix()
         if name in sources:
             raise ValueError(f"{sources[name].path} and {path} would write to one mask. Rename one of them.")
-        sources[name] = Source(path, name, kind)
+        sources[name] = Source(path, name, str(_kind(path)))
     if not sources:
         raise FileNotFoundError(f"{place} holds nothing to segment; looked for {_allowed()}.")
     return list(sources.values())
 
 
-def frames(source: Source, channels: int, pixel_limit: int = PIXEL_LIMIT) -> Iterator[Frame]:
+def frames(
+    source: Source,
+    channels: int,
+    pixel_limit: int = PIXEL_LIMIT,
+    plane: str = "axial",
+    window: Sequence[float] | None = None,
+) -> Iterator[Frame]:
     """Yield the pictures of a source, one in memory at a time; those that cannot be read with the problem.
 
     Args:
         source: of `find_sources`.
         channels: 3 for RGB, 1 for grey.
         pixel_limit: highest height times width.
+        plane: of a volume: how it is sliced, see `monai_difom.transforms.volume_file`.
+        window: of a volume: values that are black and white; None takes quantiles of its values.
     """
-    reader = {"video": _video, "volume": _volume}.get(source.kind)
-    if reader is not None:
-        yield from reader(source, channels, pixel_limit)
+    if source.kind == "volume":
+        yield from _volume(source, channels, pixel_limit, plane, window)
+        return
+    if source.kind == "video":
+        yield from _video(source, channels, pixel_limit)
         return
     try:
         yield Frame(source, None, read_picture(source.path, channels, pixel_limit))
@@ -114,48 +116,36 @@ def frames(source: Source, channels: int, pixel_limit: int = PIXEL_LIMIT) -> Ite
         yield Frame(source, None, None, str(error))
 
 
-def count_frames(source: Source) -> int:
+def count_frames(source: Source, plane: str = "axial") -> int:
     """Return how many pictures a source says that it has; 0 where it does not."""
     if source.kind == "picture":
         return 1
     if source.kind == "volume":
         try:
-            return int((*_open_volume(source.path).shape, 1)[2])
-        except BadPictureError:
+            volume = open_volume(source.path)
+        except ValueError:
             return 0
+        axis = hanging_of(volume, plane).sliced
+        return int((*volume.shape, 1)[axis])
     return _declared_length(_open_video(source.path))
 
 
 def read_picture(
     path: str | os.PathLike | IO[bytes], channels: int = 3, pixel_limit: int = PIXEL_LIMIT
 ) -> np.ndarray:
-    """Read one picture as 8 bits ``(H, W, channels)``.
+    """Read one picture as 8 bits ``(H, W, channels)``, as training does: see `read_picture_file`.
 
     The size in the file's head is compared with the limit before anything is unpacked.
 
     Raises:
-        BadPictureError: it is too large, cut off, or no picture.
+        BadPictureError: it is too large, cut off, no picture, or one that is not understood.
     """
-    limit = Image.MAX_IMAGE_PIXELS
     try:
-        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns; ours refuses
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > pixel_limit:
-                raise BadPictureError(
-                    f"{path} is {width} x {height} pixels, above the limit of {pixel_limit:,}. A small file of so many pixels "
-                    "may be made to fill the memory; raise the limit with --pixel-limit if it is what it should be."
-                )
-            array = np.asarray(to_rgb(image) if channels == 3 else to_gray(image))
-    except BadPictureError:
-        raise
-    except Exception as error:  # Pillow has many kinds for broken files
+        return read_picture_file(path, channels, pixel_limit)
+    except ValueError as error:
         raise BadPictureError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {error})."
+            str(error).replace(": cannot be read (", " cannot be read as an image (")
         ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    return array if array.ndim == 3 else array[..., None]
 
 
 def _video(source: Source, channels: int, pixel_limit: int) -> Iterator[Frame]:
@@ -211,48 +201,28 @@ def frame_rate(path: Path) -> float:
     return rate if 0 < rate < 1000 else 25.0
 
 
-def _open_volume(path: Path) -> Any:
-    import nibabel
-
+def _volume(
+    source: Source, channels: int, pixel_limit: int, plane: str, window: Sequence[float] | None
+) -> Iterator[Frame]:
+    """Yield the slices of a volume as training has them."""
     try:
-        opened: Any = nibabel.load(str(path))  # type: ignore[attr-defined]
-    except Exception as error:  # nibabel and gzip have many kinds
-        raise BadPictureError(f"{path} cannot be read as NIfTI ({type(error).__name__}: {error}).") from error
-    if len(opened.shape) not in (2, 3):
-        raise BadPictureError(
-            f"{path} has the shape {opened.shape}; allowed are (column, row) and (column, row, slice)."
-        )
-    return opened
-
-
-def _volume(source: Source, channels: int, pixel_limit: int) -> Iterator[Frame]:
-    """Yield slices along the last axis, upright; grey levels from the 0.5th to the 99.5th percentile of the volume."""
-    try:
-        opened = _open_volume(source.path)
-        if opened.shape[0] * opened.shape[1] > pixel_limit:
-            raise BadPictureError(
-                f"{source.path}: slices of {opened.shape[:2]} are above the limit of {pixel_limit:,}."
-            )
-        array = np.asanyarray(opened.dataobj)
-    except BadPictureError as error:
+        volume = open_volume(source.path)
+        hanging = hanging_of(volume, plane)
+        sides = [n for axis, n in enumerate((*volume.shape, 1)[:3]) if axis != hanging.sliced]
+        if sides[0] * sides[1] > pixel_limit:
+            raise BadPictureError(f"{source.path}: slices of {sides} are above the limit of {pixel_limit:,}.")
+        slices = hanging.slices(volume_values(volume, source.path))
+        levels = window_of(slices, window)
+    except ValueError as error:
         yield Frame(source, 0, None, str(error))
         return
-    except Exception as error:
-        yield Frame(
-            source, 0, None, f"{source.path} cannot be read as NIfTI ({type(error).__name__}: {error})."
-        )
-        return
-    array = array if array.ndim == 3 else array[..., None]
-    low, high = np.nanpercentile(array[..., :: max(1, array.shape[2] // 32)], (0.5, 99.5))
-    for index in range(array.shape[2]):
-        levels = np.nan_to_num((array[..., index].T.astype(np.float32) - low) / max(high - low, 1e-6))
-        picture = (np.clip(levels, 0, 1) * 255).round().astype(np.uint8)[..., None]
-        yield Frame(source, index, np.repeat(picture, channels, 2))
+    for index, values in enumerate(slices):
+        yield Frame(source, index, np.repeat(grey_levels(values, levels)[..., None], channels, 2))
 
 
 def _kind(path: Path) -> str | None:
     name = path.name.lower()
-    for kind, suffixes in (("picture", PICTURES), ("video", VIDEOS), ("volume", VOLUMES)):
+    for kind, suffixes in (("picture", PICTURE_SUFFIXES), ("video", VIDEOS), ("volume", NIFTI_SUFFIXES)):
         if name.endswith(suffixes):
             return kind
     return None
@@ -263,4 +233,4 @@ def _stem(name: str) -> str:
 
 
 def _allowed() -> str:
-    return ", ".join((*PICTURES, *VIDEOS, *VOLUMES))
+    return ", ".join((*PICTURE_SUFFIXES, *VIDEOS, *NIFTI_SUFFIXES))

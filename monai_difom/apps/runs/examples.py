@@ -22,6 +22,7 @@ from skimage.measure import approximate_polygon, find_contours
 from torch import nn
 
 from ...losses import MISSING
+from ...transforms import read_picture_file
 from ...utils import atomic_path
 from ..scoring.evaluate import predict_probability, predict_structures
 from ..scoring.volumes import fullest_slice, predict_volume, volume_picture
@@ -72,8 +73,7 @@ def outline(area: np.ndarray, level: float = 0.5) -> str:
 
 def picture(path: str | os.PathLike, side: int = SIDE) -> bytes:
     """Return an image file as a small JPEG, its longest side at most ``side`` pixels."""
-    with Image.open(path) as image:
-        small = image.convert("RGB")
+    small = Image.fromarray(read_picture_file(path))  # as it was scored: the outlines are drawn on it
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, format="JPEG", quality=82)

@@ -15,13 +15,15 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import __version__
-from ...data.datalists import files_by_stem
+from ...data.folder_files import files_by_stem
 from ...data.maps import read_labels, read_map, read_mask, resize_map
 from ...metrics import map_scores, mean_of_structures, mean_scores
+from ...transforms.picture_file import PICTURE_SUFFIXES
 from ...utils import write_json
 from .score_files import score_table, write_scores
 
 SHOWN = 20
+_DARK = "no level above 1 of 255, counts as empty (masks must be saved with 0 and 255)"
 
 
 @dataclass
@@ -107,22 +109,15 @@ def evaluate_folders(
 
 
 def _read_pair(map_file: Path, mask_file: Path, resize: bool, mask_threshold: float | None) -> Pair:
-    prediction, remarks = _named(map_file, read_map)
-    mask = _named(mask_file, partial(read_mask, threshold=mask_threshold))
+    prediction, remarks = read_map(map_file)
+    mask = read_mask(mask_file, mask_threshold)
     return (*_same_size(prediction, mask, map_file, resize, resize_map), remarks)
 
 
 def _read_label(map_file: Path, mask_file: Path, resize: bool, label: int) -> Pair:
-    found, true = _named(map_file, read_labels), _named(mask_file, read_labels)
+    found, true = read_labels(map_file), read_labels(mask_file)
     found, true = _same_size(found, true, map_file, resize, _nearest)
     return found == label, true == label, []
-
-
-def _named(file: Path, read: Callable[[Path], Any]) -> Any:
-    try:
-        return read(file)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def _same_size(
@@ -189,8 +184,8 @@ def _score_folder(
             "count as empty. Save them with the levels 0 and 255."
         )
     remarks: dict[str, list[str]] = {"no mask, left out": extra} if extra else {}
-    for stem, (_, notes, _) in zip(sorted(mask_files), scored, strict=True):
-        for note in notes:
+    for stem, (_, notes, dark) in zip(sorted(mask_files), scored, strict=True):
+        for note in [*notes, *([_DARK] if dark else [])]:
             remarks.setdefault(note, []).append(map_files[stem].name)
     return FolderScores([row for row, *_ in scored], {}, {}, remarks)
 
@@ -230,7 +225,7 @@ def _pictures(folder: str | os.PathLike, option: str) -> dict[str, Path]:
         raise FileNotFoundError(f"there is no folder {folder} ({option}).")
     files = files_by_stem(Path(folder))
     if not files:
-        raise FileNotFoundError(f"{folder} ({option}) holds no pictures (PNG, JPEG, TIFF or BMP).")
+        raise FileNotFoundError(f"{folder} ({option}) holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     return files
 
 
@@ -289,6 +284,12 @@ def _remark_lines(found: FolderScores) -> list[str]:
         key: [Path(row["image"]).name for row in found.rows if row[key]]
         for key in ("false_positive", "undefined_hd95")
     }
+    for what, area in (("empty", 0), ("foreground everywhere", 1)):
+        names = [
+            Path(r["image"]).name for r in found.rows if r["foreground"] == area * r["height"] * r["width"]
+        ]
+        if names and (area or len(names) == len(found.rows)):
+            lines.append(f"{len(names)} of {len(found.rows)} masks are {what}: {_few(names)}")
     if rows["false_positive"]:
         lines.append(f"Found something in an empty mask (Dice 0): {_few(rows['false_positive'])}")
     if rows["undefined_hd95"]:

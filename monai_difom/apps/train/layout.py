@@ -6,14 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...data.datalists import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    TRAIN_FOLDERS,
-    pair_folders,
-    test_sets,
-    training_pairs,
-)
+from ...data.datalists import TRAIN_FOLDERS, pair_folders, test_sets, training_pairs
+from ...data.folder_files import IMAGE_FOLDERS, MASK_FOLDERS
 from .request import Request
 
 
