@@ -1,60 +1,51 @@
-"""Dictionary transforms: image files to tensors, geometric views, free geometry, photometric changes."""
+"""Files to pixels and labels, and dictionary transforms: geometric views, free geometry, photometric changes."""
 
-from ..utils import IMAGENET_MEAN, IMAGENET_STD
-from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
-from .image import PictureReader, ResizeImaged
-from .label_file import foreground, open_label, read_labels, read_mask
-from .photometric import (
-    NormalizeImaged,
-    Photometric,
-    RandPhotometricd,
-    SplitTeacherd,
-    apply_photometric,
-)
-from .picture_file import (
-    PICTURE_SUFFIXES,
-    is_picture,
-    open_picture,
-    picture_facts,
-    read_picture_file,
-    to_gray,
-    to_rgb,
-)
-from .save import SaveStructuresd
-from .soft_target import MixSoftMaskd, mix_soft_mask
-from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
+from __future__ import annotations
 
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "PICTURE_SUFFIXES",
-    "VIEWS",
-    "Geometry",
-    "MixSoftMaskd",
-    "NormalizeImaged",
-    "Photometric",
-    "PictureReader",
-    "RandGeometryd",
-    "RandPhotometricd",
-    "RandViewd",
-    "ResizeImaged",
-    "SaveStructuresd",
-    "SplitTeacherd",
-    "allowed_views",
-    "apply_geometry",
-    "apply_photometric",
-    "apply_view",
-    "foreground",
-    "geometry_grid",
-    "invert_view",
-    "mix_soft_mask",
-    "is_picture",
-    "open_label",
-    "open_picture",
-    "picture_facts",
-    "read_labels",
-    "read_mask",
-    "read_picture_file",
-    "to_gray",
-    "to_rgb",
-]
+from typing import TYPE_CHECKING
+
+from ..utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..utils import IMAGENET_MEAN, IMAGENET_STD
+    from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
+    from .image import PictureReader, ResizeImaged
+    from .label_file import foreground, open_label, read_labels, read_mask
+    from .photometric import (
+        NormalizeImaged,
+        Photometric,
+        RandPhotometricd,
+        SplitTeacherd,
+        apply_photometric,
+    )
+    from .picture_file import (
+        PICTURE_SUFFIXES,
+        is_picture,
+        open_picture,
+        picture_facts,
+        read_picture_file,
+        to_gray,
+        to_rgb,
+    )
+    from .save import SaveStructuresd
+    from .soft_target import MixSoftMaskd, mix_soft_mask
+    from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "geometry": "Geometry RandGeometryd apply_geometry geometry_grid",
+            "image": "PictureReader ResizeImaged",
+            "label_file": "foreground open_label read_labels read_mask",
+            "photometric": (
+                "IMAGENET_MEAN IMAGENET_STD NormalizeImaged Photometric RandPhotometricd SplitTeacherd "
+                "apply_photometric"
+            ),
+            "picture_file": (
+                "PICTURE_SUFFIXES is_picture open_picture picture_facts read_picture_file to_gray to_rgb"
+            ),
+            "save": "SaveStructuresd",
+            "soft_target": "MixSoftMaskd mix_soft_mask",
+            "view": "VIEWS RandViewd allowed_views apply_view invert_view",
+        },
+    )

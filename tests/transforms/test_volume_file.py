@@ -79,10 +79,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "complex numbers": (lambda p: odd.volume(p, np.zeros((3, 3, 3), np.complex64)), "complex numbers"),
     "colours": (lambda p: odd.volume(p, np.zeros((3, 3, 3), RGB)), "colours or records"),
     "NaN": (lambda p: odd.volume(p, np.full((3, 3, 3), np.nan, np.float32)), "NaN or infinity"),
-    "no axes": (
-        lambda p: odd.volume(p, VALUES, np.diag([0.0, 0, 0, 1])),
-        "where its axes run|cannot be read",
-    ),
+    "no axes": (without_axes, "where its axes run"),
     "text": (lambda p: p.write_text("no volume"), "cannot be read"),
     "nothing": (lambda p: p.write_bytes(b""), "cannot be read"),
     "cut off": (
