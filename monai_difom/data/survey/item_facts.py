@@ -60,7 +60,9 @@ def facts_of(
     Args: those of `survey`.
     """
     if not isinstance(item["image"], str | os.PathLike):
-        return ItemFacts(str(item["image"]), kind="several files")  # channels of one image; read when they are loaded
+        return ItemFacts(
+            str(item["image"]), kind="several files"
+        )  # channels of one image; read when they are loaded
     if is_volume(item["image"]):
         return _volume(item, deep)
     problems: list[str] = []
