@@ -63,10 +63,10 @@ def facts_of(
         return ItemFacts(
             str(item["image"]), kind="several files"
         )  # channels of one image; read when they are loaded
-    if is_volume(item["image"]):
+    if is_volume(os.fspath(item["image"])):
         return _volume(item, deep)
     problems: list[str] = []
-    facts = _picture(item["image"], deep, problems)
+    facts = _picture(os.fspath(item["image"]), deep, problems)
     label: dict[str, Any] = {}
     if item.get("label") not in (None, {}):
         try:
