@@ -45,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its export in every format; put the tests that use it into the group "exported", so that it is made once."""
     from monai_difom.apps.export.deployable import export_bundle
+    from monai_difom.apps.export.formats import FORMATS
 
     from .apps.deployed.students import write_pictures
 
@@ -52,6 +53,5 @@ def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("exported")
     write_pictures(folder / "calibration", 8)
-    formats = ["bundle", "torchscript", "onnx", "openvino"]
-    export_bundle(finished, folder / "bundle", formats, calibration=folder / "calibration")
+    export_bundle(finished, folder / "bundle", list(FORMATS), calibration=folder / "calibration")
     return folder / "bundle"

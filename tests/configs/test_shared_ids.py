@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-BUNDLES = ("polyp_difom", "agglomerated_encoder", "task_specific_kd")
+BUNDLES = sorted(folder.name for folder in (ROOT / "bundles").iterdir())
 
 # id -> why the bundles differ in it, and in what is below it
 DIFFERENT = {
@@ -21,11 +21,17 @@ DIFFERENT = {
     "train_data": "agglomerated_encoder adds images without masks",
     "test_sets": "agglomerated_encoder splits by groups of images that a person names",
     "network_def": "the student is what each method is published with",
+    "teacher_def": "only task_specific_kd names a network to adapt; the others take one from an overlay",
+    "teacher_licence": "as teacher_def",
+    "teacher_source": "as teacher_def",
+    "adapt_epochs": "task_specific_kd adapts as its first stage",
     "terms": "what is distilled is what the methods differ in",
     "segmentation_loss": "agglomerated_encoder leaves out structures that an image is not annotated for",
     "plan": "task_specific_kd trains in stages, and train is the last one",
     "train::preprocessing": "agglomerated_encoder reads masks of many structures",
     "train::augmentation": "polyp_difom writes its steps out for overlays; task_specific_kd fine-tunes without stored views",
+    "train::dataset": "polyp_difom reads soft masks and images without masks",
+    "train::sampler": "polyp_difom draws a share of every batch without masks",
     "train::handlers": "only what distils in train watches its targets there",
     "train::trainer": "task_specific_kd fine-tunes without targets, and resumes each of its stages by itself",
     "validate::augmentation": "polyp_difom writes its steps out for overlays",
