@@ -16,6 +16,7 @@ from torch import nn
 from monai_difom.networks.student import Student, as_student, network_state
 from monai_difom.networks.taps import get_module, read_taps
 from monai_difom.networks.teachers import Teacher
+from monai_difom.utils import split_bands
 
 
 class TeacherTester:
@@ -428,3 +429,12 @@ def run_openvino(file: Path, image: torch.Tensor) -> torch.Tensor:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     model = openvino_core().compile_model(openvino.convert_model(str(file)), "CPU", settings)
     return torch.from_numpy(model(image.numpy())[0])
+
+
+def band_energy(
+    maps: torch.Tensor, cutoff: float, transition: float = 0.1, shape: str = "smooth"
+) -> dict[str, float]:
+    """Return the share of the variance of maps ``(B, C, *spatial)`` in each band; with a smooth mask the two may overlap."""
+    centred = maps.float() - maps.float().mean(tuple(range(2, maps.ndim)), keepdim=True)
+    bands = zip(("low", "high"), split_bands(centred, cutoff, transition, shape), strict=True)
+    return {name: float(band.pow(2).sum() / centred.pow(2).sum()) for name, band in bands}

@@ -17,8 +17,6 @@ class ConcatFusion(nn.Module):
         out_channels: not used; the fused map has ``in_channels``.
     """
 
-    fitted_on_maps = False
-
     def __init__(self, in_channels: int, out_channels: int | None = None) -> None:
         super().__init__()
         self.out_channels = in_channels
@@ -48,7 +46,6 @@ class PCAFusion(nn.Module):
         ValueError: ``whiten`` is outside [0, 1].
     """
 
-    fitted_on_maps = True
     mean: torch.Tensor
     matrix: torch.Tensor
     explained: torch.Tensor
@@ -95,8 +92,6 @@ class LearnedFusion(nn.Module):
         in_channels: channels of all maps together.
         out_channels: channels of the fused map (256 in the notebook).
     """
-
-    fitted_on_maps = False
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .bands import band_energy, check_bands, radial_low_pass, split_bands
+    from .bands import check_bands, radial_low_pass, split_bands
     from .files import (
         atomic_path,
         file_digest,
@@ -43,7 +43,7 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
-            "bands": "band_energy check_bands radial_low_pass split_bands",
+            "bands": "check_bands radial_low_pass split_bands",
             "files": (
                 "atomic_path file_digest load_state locked refuse_other_content replaced_folder save_state "
                 "save_tensors with_folder write_json"

@@ -113,23 +113,3 @@ def split_bands(
     gain = radial_low_pass(size, cutoff, transition, shape, maps.device)
     low = torch.fft.irfftn(torch.fft.rfftn(full, dim=dims) * gain, s=size, dim=dims)
     return low.to(maps.dtype), (full - low).to(maps.dtype)
-
-
-def band_energy(
-    maps: torch.Tensor, cutoff: float, transition: float = 0.1, shape: Shape = "smooth"
-) -> dict[str, float]:
-    """Return the share of the variance of ``maps`` in each band: ``{"low": ..., "high": ...}``.
-
-    The spatial mean of every channel is left out first. With a smooth mask the two shares need not add up to
-    one: the slope belongs partly to both.
-
-    Args:
-        maps: ``(B, C, H, W)`` or ``(B, C, D, H, W)``.
-        cutoff: border of the bands, cycles per pixel of this grid, in (0, 0.5].
-        transition: width of the slope, cycles per pixel.
-        shape: ``"smooth"`` or ``"ideal"``.
-    """
-    centred = maps.float() - maps.float().flatten(2).mean(-1).reshape(*maps.shape[:2], *[1] * (maps.ndim - 2))
-    total = centred.pow(2).sum().clamp_min(1e-30)
-    low, high = split_bands(centred, cutoff, transition, shape)
-    return {"low": float(low.pow(2).sum() / total), "high": float(high.pow(2).sum() / total)}

@@ -10,7 +10,7 @@ from torch import nn
 
 from monai_difom.networks.teachers import InputContract, Teacher, TeacherMap
 from monai_difom.targets import DistillationTerm, TargetPipeline
-from monai_difom.utils import band_energy
+from tests.testers import band_energy
 
 
 class TwoMaps(Teacher):

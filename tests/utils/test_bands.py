@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from monai_difom.utils import band_energy, check_bands, radial_low_pass, split_bands
+from monai_difom.utils import check_bands, radial_low_pass, split_bands
+from tests.testers import band_energy
 
 SIZES = [(8, 8), (7, 9), (6, 11), (4, 6, 8), (5, 4, 7)]
 
