@@ -63,10 +63,9 @@ class CheckPaird(MapTransform):
         image, label = data[self.image_key], data[self.label_key]
         if image.shape[1:] != label.shape[1:]:
             raise ValueError(
-                f"the mask is {_size(label.shape[1:])} but its image is {_size(image.shape[1:])} (height x "
-                "width): "
-                f"{_file_of(label, self.label_key)} and {_file_of(image, self.image_key)}. A mask must "
-                "have the size of its image as viewers show it: export it again, or remove the pair."
+                f"the mask is {_size(label.shape[1:])} but its image is {_size(image.shape[1:])} (height x width): "
+                f"{_file_of(label, self.label_key)} and {_file_of(image, self.image_key)}. A mask must have the size of "
+                "its image as viewers show it: export it again, or remove the pair."
             )
         return dict(data)
 

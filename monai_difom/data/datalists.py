@@ -138,11 +138,9 @@ def split_validation(
         groups[item["group"]].append(item)
     if len(groups) < 2:
         raise ValueError(
-            f"cannot split {len(items)} images into training and validation: they belong to {len(groups)} "
-            "group(s) "
-            f"({', '.join(map(repr, groups)) or 'none'}), and a group is never divided. Add images, or "
-            "name the "
-            f"training and validation lists yourself in a {DATALIST}."
+            f"cannot split {len(items)} images into training and validation: they belong to {len(groups)} group(s) "
+            f"({', '.join(map(repr, groups)) or 'none'}), and a group is never divided. Add images, or name the training "
+            f"and validation lists yourself in a {DATALIST}."
         )
     names = sorted(groups)
     random.Random(seed).shuffle(names)
@@ -216,8 +214,7 @@ def _existing(dataset_dir: str | Path) -> Path:
     root = Path(dataset_dir).expanduser()
     if not root.exists():
         raise FileNotFoundError(
-            f"there is no data set at {root}. Give the folder that holds the images as "
-            f"dataset_dir.\n{_EXAMPLE}"
+            f"there is no data set at {root}. Give the folder that holds the images as dataset_dir.\n{_EXAMPLE}"
         )
     if root.is_file() and root.suffix.lower() != ".json":
         raise ValueError(f"{root} is a file, not a data set folder or a datalist (.json).\n{_EXAMPLE}")
@@ -248,8 +245,7 @@ def _pairs_in(folder: Path, root: Path) -> list[Item]:
     if images_dir is None or masks_dir is None:
         entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
         raise ValueError(
-            f"no data set layout is recognised in {folder}. Found there: "
-            f"{few(entries) or 'nothing'}.\n{_EXAMPLE}"
+            f"no data set layout is recognised in {folder}. Found there: {few(entries) or 'nothing'}.\n{_EXAMPLE}"
         )
     if any(file.name.lower().endswith(NIFTI_SUFFIXES) for file in images_dir.iterdir()):
         return _pairs_of(folder, images_dir, masks_dir)
@@ -268,8 +264,7 @@ def _pairs_in(folder: Path, root: Path) -> list[Item]:
     masks = files_by_stem(masks_dir)
     if not images and not masks:
         raise ValueError(
-            f"{images_dir} and {masks_dir} hold no images. Allowed types: "
-            f"{', '.join(PICTURE_SUFFIXES)}.\n{_EXAMPLE}"
+            f"{images_dir} and {masks_dir} hold no images. Allowed types: {', '.join(PICTURE_SUFFIXES)}.\n{_EXAMPLE}"
         )
     return _paired(folder, images, masks, images_dir, masks_dir)
 

@@ -90,8 +90,7 @@ class _ResizeImage(InvertibleTransform):
         image = convert_to_tensor(image, track_meta=get_track_meta())
         if image.ndim != 3:
             raise ValueError(
-                f"cannot resize an image of shape {tuple(image.shape)}: allowed is (C, H, W). Put "
-                "EnsureChannelFirstd "
+                f"cannot resize an image of shape {tuple(image.shape)}: allowed is (C, H, W). Put EnsureChannelFirstd "
                 "before this transform; for volumes use MONAI's Resized."
             )
         original = tuple(image.shape[1:])

@@ -85,8 +85,7 @@ def apply_photometric(image: torch.Tensor, change: Photometric) -> torch.Tensor:
     """
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise ValueError(
-            "photometric changes need a float RGB image (3, H, W) in [0, 1]; this one is "
-            f"{tuple(image.shape)} "
+            f"photometric changes need a float RGB image (3, H, W) in [0, 1]; this one is {tuple(image.shape)} "
             f"{image.dtype}. Load it with to_rgb and put SplitTeacherd before this transform."
         )
     if (change.brightness, change.contrast, change.saturation, change.hue) != (1, 1, 1, 0):
@@ -215,8 +214,7 @@ class SplitTeacherd(MapTransform):
             image = image.float().div_(255)
         elif not image.is_floating_point():
             raise ValueError(
-                f"{self.image_key!r} is {image.dtype}; allowed are uint8 in 0 to 255 and float in [0, 1]. "
-                "Load it with "
+                f"{self.image_key!r} is {image.dtype}; allowed are uint8 in 0 to 255 and float in [0, 1]. Load it with "
                 "to_rgb, which scales 16-bit images."
             )
         d[self.image_key] = image
@@ -259,9 +257,8 @@ class NormalizeImaged(MapTransform):
             image = d[key]
             if image.shape[0] != len(self.mean) or not image.is_floating_point():
                 raise ValueError(
-                    f"{key!r} is {tuple(image.shape)} {image.dtype}; mean and std are for {len(self.mean)} "
-                    "float "
-                    "channels. Load it with to_rgb and put SplitTeacherd before this transform."
+                    f"{key!r} is {tuple(image.shape)} {image.dtype}; mean and std are for {len(self.mean)} float channels. "
+                    "Load it with to_rgb and put SplitTeacherd before this transform."
                 )
             shape = (-1,) + (1,) * (image.ndim - 1)
             d[key] = (image - self.mean.reshape(shape)) / self.std.reshape(shape)

@@ -45,8 +45,7 @@ def _check(x: torch.Tensor, view: int, spatial_dims: int) -> None:
         raise ValueError(f"view is {view}; allowed is 0 to {len(VIEWS[spatial_dims]) - 1}.")
     if spatial_dims == 2 and view >= 4 and x.shape[-1] != x.shape[-2]:
         raise ValueError(
-            f"view {view} ({VIEWS[2][view]}) exchanges height and width and needs a square image, but this "
-            "one is "
+            f"view {view} ({VIEWS[2][view]}) exchanges height and width and needs a square image, but this one is "
             f"{x.shape[-2]}x{x.shape[-1]}. Use views 0 to 3, or resize the images to a square."
         )
 
@@ -150,8 +149,7 @@ class RandViewd(Randomizable, MapTransform):
         allowed = allowed_views(self.views, data)
         if not allowed:
             raise ValueError(
-                f"images of size {'x'.join(map(str, data))} allow only views 0 to 3, but the views are "
-                f"{self.views}. "
+                f"images of size {'x'.join(map(str, data))} allow only views 0 to 3, but the views are {self.views}. "
                 "Resize the images to a square, or choose other views."
             )
         # both numbers are always drawn, so that a change of prob does not move the transforms behind
