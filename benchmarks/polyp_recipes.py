@@ -85,7 +85,7 @@ def command(
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
-    """Return the results as a Markdown table, one row an arm, mean and single seeds of each test set's Dice."""
+    """Return the results as a Markdown table, one row per arm, mean and single seeds of each test set's Dice."""
     sets = sorted({name for scores in results.values() for name in scores})
     lines = ["| recipe | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
     for arm, scores in results.items():

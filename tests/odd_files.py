@@ -77,7 +77,7 @@ def exif_at_the_end(array: np.ndarray, orientation: int) -> bytes:
 
 
 def png(depth: int, kind: int, rows: np.ndarray, width: int, height: int) -> bytes:
-    """A PNG of raw rows (bytes, one row a line), for depths that Pillow does not write."""
+    """A PNG of raw rows (bytes, one row per line), for depths that Pillow does not write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return (

@@ -57,7 +57,7 @@ class Settings:
         teacher_epochs: epochs of the teacher.
         student_epochs: epochs of the distilled student's phases; the undistilled one trains for their sum.
         weight: weight of each distillation term, against 1 for the masks.
-        batch_size: images a step.
+        batch_size: images per step.
         learning_rate: highest learning rate.
     """
 
@@ -257,7 +257,7 @@ def _tile(grey: np.ndarray, mask: np.ndarray, found: np.ndarray) -> Image.Image:
 def draw_predictions(
     networks: Mapping[str, torch.nn.Module], items: Sequence[Mapping[str, str]], size: int, side: int = 192
 ) -> Image.Image:
-    """Draw one row an image: image, label, and the prediction of every network with its Dice.
+    """Draw one row per image: image, label, and the prediction of every network with its Dice.
 
     Args:
         networks: name -> network, one column each.

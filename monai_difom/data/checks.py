@@ -100,7 +100,7 @@ class BinaryMaskd(MapTransform):
 
 
 class ClassChannelsd(MapTransform):
-    """Turn a mask of class numbers into one channel a class: value n becomes channel n - 1, 0 is the background.
+    """Turn a mask of class numbers into one channel per class: value n becomes channel n - 1, 0 is the background.
 
     Args:
         keys: keys of masks, ``(1, *spatial)``.

@@ -100,7 +100,7 @@ def check_transfer(
     Returns:
         ``{"images", "to_test", "to_train", "real_to_test", "equal_to_train", "nearer_than_real"}``: for each pair of sets
         the smallest, 5 % and median distance to the nearest; the transfer images that are nearer to a test image than any
-        training image is; and under ``"nearest"`` one row an image.
+        training image is; and under ``"nearest"`` one row per image.
 
     Raises:
         ValueError: no images, or transfer images equal test images; they are named.

@@ -193,7 +193,7 @@ def _drive_pair(image: Path, label: Path, field: Path, folder: Path, number: str
 
 
 def ph2(root: Path, target: Path) -> Found:
-    """PH2: one folder a case, BMP; no test set of its own."""
+    """PH2: one folder per case, BMP; no test set of its own."""
     cases = [
         f for f in sorted(_inside(root, "PH2 Dataset images", "PH2_Dataset_images").iterdir()) if f.is_dir()
     ]

@@ -37,7 +37,7 @@ class DiffusionSettings:
         schedule: MONAI's noise schedule, ``"linear_beta"``, ``"scaled_linear_beta"``, ``"cosine"``, ``"sigmoid_beta"``.
         views: number of dihedral views that training draws from: 1 (upright), 2 (and mirrored), 8.
         learning_rate: of Adam.
-        batch_size: images a step.
+        batch_size: images per step.
         ema: decay of the averaged weights that samples are drawn with.
         seed: seed of first weights and of every step.
     """

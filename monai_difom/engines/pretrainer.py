@@ -28,7 +28,7 @@ class PretrainSettings:
         encoder: name of a timm vision transformer.
         image_size: side of the images in pixels, a multiple of the patch.
         steps: length of the training; the learning rate falls over it.
-        batch_size: images a step.
+        batch_size: images per step.
         learning_rate: highest rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of the steps in which the rate goes up.

@@ -354,7 +354,7 @@ class DistillationTrainer(SupervisedTrainer):
             return self.targets(self.laid_out(batch["teacher_image"][:count]), grids)
 
     def _grids_of(self, image: torch.Tensor) -> dict[str, Sequence[int]]:
-        """Return term -> grid of the student's map of an image of this size, found by one forward pass a size."""
+        """Return term -> grid of the student's map of an image of this size, found by one forward pass per size."""
         size = tuple(image.shape[2:])
         if size not in self._grids:
             with evaluating(self.distiller):

@@ -28,7 +28,7 @@ class PhaseLog:
         validator: the evaluator whose metrics are logged beside, run earlier in the same epoch; may be None.
 
     Attributes:
-        epochs: one dict an epoch: ``epoch, phase, terms, weights, lr, validation, seconds``.
+        epochs: one dict per epoch: ``epoch, phase, terms, weights, lr, validation, seconds``.
     """
 
     def __init__(self, log_dir: str | os.PathLike | None = None, validator: Engine | None = None) -> None:
@@ -121,7 +121,7 @@ class PhaseLog:
             self._writer = None
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return one dict a phase that ran: ``name``, ``epochs``, ``seconds``, and the last value of every term and weight."""
+        """Return one dict per phase that ran: ``name``, ``epochs``, ``seconds``, and the last value of every term and weight."""
         rows = []
         for phase in self.trainer.plan.phases:
             own = [entry for entry in self.epochs if entry["phase"] == phase.name]

@@ -112,7 +112,7 @@ def panel(
 
     Args:
         rows: one list of maps a row.
-        titles: one title a column.
+        titles: one title per column.
         side: side of a square in pixels.
         gap: white space between squares in pixels.
     """

@@ -45,7 +45,7 @@ class TeacherDiagnostics:
         log_dir: folder for TensorBoard scalars; None for none.
 
     Attributes:
-        epochs: one dict an epoch: ``epoch, phase, balance, share, gradient_cosine, cka``; epoch 0 has ``cka`` only.
+        epochs: one dict per epoch: ``epoch, phase, balance, share, gradient_cosine, cka``; epoch 0 has ``cka`` only.
     """
 
     def __init__(
@@ -218,5 +218,5 @@ class TeacherDiagnostics:
 
 
 def _positions(maps: torch.Tensor) -> torch.Tensor:
-    """One row a position: ``(B, C, *spatial)`` -> ``(B * positions, C)``."""
+    """One row per position: ``(B, C, *spatial)`` -> ``(B * positions, C)``."""
     return maps.detach().movedim(1, -1).reshape(-1, maps.shape[1]).cpu()

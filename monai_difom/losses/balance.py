@@ -196,7 +196,7 @@ class RunningMeanBalancer(Balancer):
 class TeacherDropping(Balancer):
     """Keeps the term with the largest loss and drops each other one by chance (UNIC, Sariyildiz et al., ECCV 2024).
 
-    UNIC draws for every image; a balancer sees one number a term, so here the draw is for the batch. What is kept is
+    UNIC draws for every image; a balancer sees one number per term, so here the draw is for the batch. What is kept is
     weighed equally, with mean 1 over all terms. The targets should be standardised: the losses are compared as they are.
 
     Args:

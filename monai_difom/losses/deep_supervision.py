@@ -21,7 +21,7 @@ class DeepSupervision(nn.Module):
 
     Args:
         loss: mask loss, called as ``loss(logits, mask)``.
-        weights: one weight an output, in the order in which the network lists them; None gives equal weights that add
+        weights: one weight per output, in the order in which the network lists them; None gives equal weights that add
             up to 1, so that the loss has the scale of one output's.
         sum_weight: weight of the loss on the sum of all outputs, which must then have one size.
         mask_mode: how a mask gets to the grid of a smaller output: ``"nearest-exact"``, which keeps its values, or

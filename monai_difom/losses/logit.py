@@ -17,7 +17,7 @@ class LogitDistillationLoss(_Loss):
 
     With logits :math:`s, t \in R^K` at a position and temperature :math:`T`:
 
-    - ``softmax`` (one class a position, :math:`K \geq 2`):
+    - ``softmax`` (one class per position, :math:`K \geq 2`):
       :math:`L = T^2 \sum_k p_k \log \frac{p_k}{q_k}, \quad p = \mathrm{softmax}(t / T),\ q = \mathrm{softmax}(s / T)`
     - ``sigmoid`` (classes apart, :math:`K \geq 1`), the mean over classes of the divergence of two Bernoulli
       distributions: :math:`L = \frac{T^2}{K} \sum_k p_k \log \frac{p_k}{q_k} + (1 - p_k) \log \frac{1 - p_k}{1 - q_k}`
@@ -56,7 +56,9 @@ class LogitDistillationLoss(_Loss):
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
         if kind not in _KINDS:
-            raise ValueError(f"kind is {kind!r}; allowed are 'softmax' (one class a position) and 'sigmoid'.")
+            raise ValueError(
+                f"kind is {kind!r}; allowed are 'softmax' (one class per position) and 'sigmoid'."
+            )
         if temperature <= 0 or not 0 <= min_confidence <= 1:
             raise ValueError(
                 f"temperature is {temperature} and min_confidence {min_confidence}; allowed are a temperature above 0 "

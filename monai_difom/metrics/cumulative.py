@@ -111,7 +111,7 @@ class AlignmentMetric(ImageScoreMetric):
         return self._by_channel(y_pred, y, "e_curve")
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor:
-        """Return the mean over structures; ``"none"`` or ``"mean_batch"`` return one value a structure."""
+        """Return the mean over structures; ``"none"`` or ``"mean_batch"`` return one value per structure."""
         curve = self._buffer().mean(0)
         values = curve.amax(-1) if self.over_thresholds == "max" else curve.mean(-1)
         return values if reduction in ("none", "mean_batch") else values.mean()

@@ -80,7 +80,7 @@ def bootstrap_mean(
 
     Args:
         values: scores ``(images,)``, or ``(runs, images)``; an image with a NaN is left out of all runs.
-        groups: one name an image; images of one name are drawn together. None: every image is its own unit.
+        groups: one name per image; images of one name are drawn together. None: every image is its own unit.
         level: coverage of the interval, in (0, 1).
         draws: number of bootstrap samples.
         seed: seed of the draws.
@@ -154,7 +154,7 @@ def _codes(groups: Sequence[str] | None, kept: np.ndarray) -> np.ndarray:
     if groups is None:
         return np.arange(kept.sum())
     if len(groups) != len(kept):
-        raise ValueError(f"{len(groups)} group names for {len(kept)} images; one name an image is needed.")
+        raise ValueError(f"{len(groups)} group names for {len(kept)} images; one name per image is needed.")
     return np.unique(np.asarray(groups, dtype=str)[kept], return_inverse=True)[1].ravel()
 
 

@@ -108,7 +108,7 @@ def surface_scores(
         ``undefined_hd95`` (0 or 1).
 
     Raises:
-        ValueError: the spacing has not one positive number an axis, or the tolerance is negative.
+        ValueError: the spacing has not one positive number per axis, or the tolerance is negative.
     """
     # NIfTI headers give arrays of float32
     steps = (1.0,) * mask.ndim if spacing is None else tuple(float(step) for step in spacing)

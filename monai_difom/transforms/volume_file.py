@@ -106,7 +106,7 @@ def open_volume(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path} has the shape {shape}: there is nothing in it.")
     if kind.kind not in "iuf":
         said = "complex numbers" if kind.kind == "c" else f"colours or records ({kind})"
-        raise ValueError(f"{path} holds {said}; allowed are real numbers. Save one grey level a voxel.")
+        raise ValueError(f"{path} holds {said}; allowed are real numbers. Save one grey level per voxel.")
     return volume
 
 

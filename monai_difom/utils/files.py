@@ -41,7 +41,7 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
     Args:
         path: file to write; its folder is made.
         content: what JSON can hold.
-        indent: spaces a level; None puts it on one line.
+        indent: spaces per level; None puts it on one line.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every student of configs/students trains one epoch a phase on a handful of images, and is exported plain."""
+"""Every student of configs/students trains one epoch per phase on a handful of images, and is exported plain."""
 
 from __future__ import annotations
 

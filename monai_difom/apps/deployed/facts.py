@@ -30,7 +30,7 @@ class Deployment:
 
     Args:
         size: height and width of the network's input.
-        mean: mean of the normalisation of an image in [0, 1], one number a channel.
+        mean: mean of the normalisation of an image in [0, 1], one number per channel.
         std: deviation of the normalisation, in the same way.
         activation: ``"sigmoid"``, every channel for itself; or ``"softmax"``, where channel 0 is the background.
         threshold: probability from which a pixel is foreground.

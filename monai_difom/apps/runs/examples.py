@@ -36,7 +36,7 @@ def choose(scores: Sequence[float], kinds: Mapping[str, int] | None = None) -> d
     """Return index -> ``worst``, ``median`` or ``best``; no image twice, the worst first where there are few.
 
     Args:
-        scores: one score an image, higher is better.
+        scores: one score per image, higher is better.
         kinds: how many of each kind.
     """
     wanted = dict(kinds or KINDS)

@@ -73,7 +73,7 @@ class Run:
         folder: the folder.
         tables: test set -> scores.
         summary: ``summary.json``, or nothing.
-        history: one dict an epoch; of the checkpoint where the run was interrupted.
+        history: one dict per epoch; of the checkpoint where the run was interrupted.
         record: ``run.json``, or nothing.
         config: ``config.yaml``, or nothing.
         missing: what the folder lacks, in words.

@@ -57,7 +57,7 @@ def predict_structures(network: nn.Module, image: torch.Tensor, size: Sequence[i
     """Return the probability ``(K, H, W)`` of every structure of one prepared image ``(C, h, w)`` at ``size``.
 
     Args:
-        network: gives logits of one channel a structure; structures may overlap.
+        network: gives logits of one channel per structure; structures may overlap.
         image: normalised, on the network's device.
         size: ``(H, W)`` of the result.
     """
@@ -99,8 +99,8 @@ def evaluate_set(
         options: ``tolerance`` of `map_scores`.
 
     Returns:
-        One dict an image: ``image`` (path), ``spacing`` where it is known, and what `map_scores` finds for the student's
-        probabilities. Of several structures one dict an image and annotated structure, with ``structure``. With ``group``
+        One dict per image: ``image`` (path), ``spacing`` where it is known, and what `map_scores` finds for the student's
+        probabilities. Of several structures one dict per image and annotated structure, with ``structure``. With ``group``
         where the item's is not in its file name.
 
     Raises:

@@ -31,7 +31,7 @@ class FolderScores:
     """What `evaluate_folders` finds.
 
     Attributes:
-        rows: one dict an image (and structure), as `monai_difom.metrics.map_scores`, with ``image``: the path of the
+        rows: one dict per image (and structure), as `monai_difom.metrics.map_scores`, with ``image``: the path of the
             mask, so that the files of two models that are scored on the same masks can be paired.
         means: of one structure, the result of `monai_difom.metrics.mean_scores`; of several, their mean.
         structures: structure -> its means; empty where there is only one.
@@ -248,7 +248,7 @@ def run_evaluate(
         predictions: folder of maps.
         masks: folder of masks.
         json_file: where to write the means, the settings and the remarks.
-        csv_file: where to write one row an image, see `monai_difom.apps.scoring.score_files.write_scores`.
+        csv_file: where to write one row per image, see `monai_difom.apps.scoring.score_files.write_scores`.
         spacing: one number (square pixels) or height and width.
         options: further arguments of `evaluate_folders`.
     """

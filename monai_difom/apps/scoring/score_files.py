@@ -1,4 +1,4 @@
-"""Scores as a CSV file, one row an image, and as a table for a person."""
+"""Scores as a CSV file, one row per image, and as a table for a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = ("dice", "iou", "hd95", "s_measure", "mae")
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row an image, of several structures one an image and structure, as CSV.
+    """Write one row per image, of several structures one per image and structure, as CSV.
 
     Columns: ``structure`` and ``group`` where there are any, then those of `monai_difom.metrics.COLUMNS`: ``image``, the scores,
     the size and the marks.
@@ -49,7 +49,7 @@ def _cell(value: Any) -> Any:
 
 
 def score_table(sets: Mapping[str, Mapping[str, float]], unit: str = "px", tolerance: float = 2.0) -> str:
-    """Return scores as lines of text, one score a line and one column a set.
+    """Return scores as lines of text, one score per line and one column per set.
 
     Args:
         sets: title of the column -> result of `monai_difom.metrics.mean_scores`.
@@ -69,7 +69,7 @@ def score_table(sets: Mapping[str, Mapping[str, float]], unit: str = "px", toler
 
 
 def scores_section(sets: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the section "Scores" of a bundle's page, in Markdown: one row a set and, of several structures, one each below.
+    """Return the section "Scores" of a bundle's page, in Markdown: one row per set and, of several structures, one each below.
 
     Args:
         sets: name of the set -> what `evaluate_sets` returns; a score that any set lacks is left out.

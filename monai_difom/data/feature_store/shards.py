@@ -63,7 +63,7 @@ class Shard:
             raise self._damaged(f"has unreadable checksums ({self.notes.name})") from error
         if found != self.size:
             raise self._damaged(f"is truncated or too long: {found:,} bytes, {self.size:,} were written")
-        # one flag a row: its bytes agreed with their checksum in this process
+        # one flag per row: its bytes agreed with their checksum in this process
         self._checked = bytearray(len(self.entries))
         self._tensors: dict[str, torch.Tensor] | None = None
 

@@ -22,7 +22,7 @@ def draw_polygons(
     folder: Path,
     attribute: str = "Anatomy",
 ) -> dict[str, Path]:
-    """Write one mask an image from a CSV of polygons.
+    """Write one mask per image from a CSV of polygons.
 
     Args:
         table: CSV with the columns ``filename``, ``region_shape_attributes`` and ``region_attributes`` (JSON).

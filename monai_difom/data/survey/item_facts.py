@@ -115,7 +115,7 @@ def _label(
     path = item["label"]
     if isinstance(path, Mapping):
         raise ValueError(
-            f"{item['image']}: has masks of structures ({', '.join(path)}), but one mask an image is wanted. Several structures "
+            f"{item['image']}: has masks of structures ({', '.join(path)}), but one mask per image is wanted. Several structures "
             "are trained by bundles/agglomerated_encoder."
         )
     label = open_label(path)

@@ -50,7 +50,7 @@ class FPNDecoder(nn.Module):
         width: channels of every step.
 
     Attributes:
-        steps: one module a map, deepest first; each gives the decoder's map at that map's size.
+        steps: one module per map, deepest first; each gives the decoder's map at that map's size.
         widths: channels of the steps, deepest first.
     """
 
@@ -71,14 +71,14 @@ class FPNDecoder(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """Decoder of a U-Net (Ronneberger et al., MICCAI 2015): concatenation and two full convolutions a step.
+    """Decoder of a U-Net (Ronneberger et al., MICCAI 2015): concatenation and two full convolutions per step.
 
     Args:
         channels: channels of the maps, finest first.
         widths: channels of the steps, deepest first; one less than there are maps.
 
     Attributes:
-        steps: one module a step, deepest first.
+        steps: one module per step, deepest first.
         widths: as given.
     """
 

@@ -41,7 +41,7 @@ _COMMON: dict[str, Any] = {
 
 
 class SamSegmenter(nn.Module):
-    """SAM's image encoder and mask decoder with one mask token a class, run without any prompt.
+    """SAM's image encoder and mask decoder with one mask token per class, run without any prompt.
 
     The prompt encoder gives its "no prompt" embedding, as published adaptations of SAM do (SAMed, arXiv 2304.13785).
     The K mask tokens and their hypernetworks start as copies of the published ones. Adapters go in by
@@ -206,7 +206,7 @@ def _positions(embed: nn.Module, grid: tuple[int, int], like: torch.Tensor) -> t
 
 
 def _set_classes(decoder: Any, classes: int, spare: int) -> None:
-    """Give a mask decoder one token a class, copied from those it has; ``spare`` leading tokens stay as they are."""
+    """Give a mask decoder one token per class, copied from those it has; ``spare`` leading tokens stay as they are."""
     old = decoder.mask_tokens.weight.detach()
     # published tokens 1 to 3 are three guesses of what is meant, from part to whole; 0 is for many prompts
     order = [*range(1, len(old)), 0] if len(old) > 1 else [0]

@@ -195,7 +195,7 @@ class VitMomentumContrast(nn.Module):
 
 
 def _summary(vit: Any, image: torch.Tensor) -> torch.Tensor:
-    """One vector an image: the class token where there is one, the mean token otherwise."""
+    """One vector per image: the class token where there is one, the mean token otherwise."""
     tokens = vit.forward_features(image)
     return tokens[:, 0] if vit.cls_token is not None else tokens[:, vit.num_prefix_tokens :].mean(1)
 

@@ -69,7 +69,7 @@ def fixed_size(size: int | Sequence[int] | None, multiple_of: int) -> tuple[int,
 def fixed_sides(
     size: int | Sequence[int] | None, multiple_of: int, spatial_dims: int
 ) -> tuple[int, ...] | None:
-    """Return one side a dimension of a fixed input size given as one side or as all; None stays None.
+    """Return one side per dimension of a fixed input size given as one side or as all; None stays None.
 
     Raises:
         ValueError: a side is no positive multiple of ``multiple_of``, so that maps would not cover the image.

@@ -72,7 +72,7 @@ class NetworkTeacher(Teacher):
         if spatial_dims not in (2, 3) or (spatial_dims == 2 and in_channels != 3) or len(mean) != in_channels:
             raise ValueError(
                 f"spatial_dims is {spatial_dims}, in_channels {in_channels}, with {len(mean)} means; allowed are images of 3 "
-                "channels (spatial_dims: 2), and volumes of any (spatial_dims: 3), with one mean a channel."
+                "channels (spatial_dims: 2), and volumes of any (spatial_dims: 3), with one mean per channel."
             )
         if weights is not None:
             state = read_weights(weights, "`weights` takes the state dict of exactly this network.")
