@@ -65,9 +65,10 @@ def predict(
     """Write a mask of every picture, and a table of areas.
 
     ``masks/<name>.png`` has 0 and 255 and the size of its picture (``masks/<structure>/<name>.png`` where there are several
-    structures); of a video one a frame, ``<name>/000000.png``; of a volume one ``<name>.nii.gz`` with 0 and 1. ``overlays``
-    has the pictures with contours, of a video a video. ``areas.csv`` has one row per picture and structure: pixels, their share of
-    the picture, pixels of the largest connected part and the number of parts. Every file is written beside its place and renamed.
+    structures); of a video one per frame, ``<name>/000000.png``; of a volume one ``<name>.nii.gz`` with 0 and 1. ``overlays``
+    has the pictures with contours, of a video a video. ``areas.csv`` has one row per picture and structure: pixels, their
+    share of the picture, pixels of the largest connected part and the number of parts. Every file is written beside its place
+    and renamed.
 
     Args:
         model: of `open_runner`.
