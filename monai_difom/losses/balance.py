@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class Balancer(nn.Module):
     def __init__(self, terms: Sequence[str] = ()) -> None:
         super().__init__()
         self.terms = list(terms)
+        self._indices: dict[tuple[tuple[str, ...], torch.device], torch.Tensor] = {}
         if len(set(self.terms)) < len(self.terms):
             raise ValueError(f"a balancer compares terms of different names; got {self.terms}.")
 
@@ -83,10 +85,16 @@ class Balancer(nn.Module):
                 raise ValueError(unknown_name(f"term of {type(self).__name__}", name, self.terms))
         # in full precision whatever the losses are in: a balancer compares small differences
         values = mean_over_ranks(torch.stack([value.float() for value in losses.values()]))
-        places = [self.terms.index(name) for name in losses] if self.terms else range(len(losses))
-        index = torch.tensor(list(places), device=values.device)
-        weights, own = self.weigh(values, index)
+        weights, own = self.weigh(values, self._index(tuple(losses), values.device))
         return dict(zip(losses, weights.detach().unbind(), strict=True)), own
+
+    def _index(self, names: tuple[str, ...], device: torch.device) -> torch.Tensor:
+        """Return the places of terms, on the device: a list is sent there once, not in every step."""
+        key = (names, device)
+        if key not in self._indices:
+            places = [self.terms.index(name) for name in names] if self.terms else list(range(len(names)))
+            self._indices[key] = torch.tensor(places, device=device)
+        return self._indices[key]
 
 
 class UniformBalancer(Balancer):
@@ -165,8 +173,7 @@ class RunningMean(nn.Module):
 
     def forward(self, losses: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Take losses ``(n,)`` in (only in training mode, or when there were none) and return their means."""
-        fresh = bool((self.weight[index] == 0).any())
-        if self.training or fresh:
+        if self.training or bool((self.weight[index] == 0).any()):
             kept = self.decay
             self.mean[index] = kept * self.mean[index] + (1 - kept) * losses.detach()
             self.weight[index] = kept * self.weight[index] + (1 - kept)
@@ -217,15 +224,23 @@ class TeacherDropping(Balancer):
             raise ValueError(f"prob is {prob}; allowed is 0 (drop none) to 1 (keep the largest only).")
         self.prob, self.seed = prob, int(seed)
         self.register_buffer("batches", torch.tensor(0))
+        self._drawn: int | None = None
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._drawn = None
+        super()._load_from_state_dict(*args)
 
     def weigh(self, losses: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Return n / kept for what is kept, 0 for the rest."""
-        mixed = np.random.SeedSequence([self.seed, int(self.batches)]).generate_state(1)[0]
+        if self._drawn is None:
+            self._drawn = int(self.batches)  # where a checkpoint left off; counted on the host from there
+        mixed = np.random.SeedSequence([self.seed, self._drawn]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(mixed))
         if self.training:
             self.batches += 1
+            self._drawn += 1
         # one draw for every named term: a term that a phase leaves out does not move the draws of the others
         kept = torch.rand(max(len(self.terms), len(losses)), generator=generator) >= self.prob
-        chosen = kept.to(losses.device)[index]
-        chosen[losses.argmax()] = True
+        chosen = kept.to(losses.device, non_blocking=True)[index]
+        chosen = chosen.scatter(0, losses.argmax().view(1), True)
         return chosen * (len(losses) / chosen.sum()), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..networks.teachers import Teacher
 from ..utils import (
+    Readings,
     check_bands,
     copy_from_main,
     of_all_ranks,
@@ -94,6 +96,7 @@ class TargetPipeline(nn.Module):
         width = sum(self.map_channels[source] for source in self.fuse_maps)
         self.fusion = make_fusion(fuse, width, fuse_channels, fuse_whiten) if needs_fusion else None
         self.register_buffer("fitted", torch.tensor(0))
+        self._ready = False
 
     def channels(self, term: str) -> int:
         """Return the number of channels of a term's target."""
@@ -111,12 +114,13 @@ class TargetPipeline(nn.Module):
         """
         found = {}
         for name, teacher in self.teachers.items():
+            readings = Readings()
             try:
-                maps = teacher(image)
+                with readings.collect():
+                    maps = teacher(image)
             except Exception as error:
-                raise RuntimeError(
-                    f"teacher {name!r} ({teacher.describe()}) failed: {type(error).__name__}: {error}"
-                ) from error
+                raise _failed(name, teacher, error) from error
+            readings.pass_on(partial(_failed, name, teacher))
             for key, value in maps.items():
                 found[f"{name}/{key}"] = value
         return {source: found[source] for source in {*self.sources, *self.raw_sources}}
@@ -221,7 +225,9 @@ class TargetPipeline(nn.Module):
         Raises:
             RuntimeError: `fit` was never called.
         """
-        if not self.fitted:
+        # looked at once: a look at every batch would make the host wait for the device
+        self._ready = self._ready or bool(self.fitted)
+        if not self._ready:
             raise RuntimeError(
                 "the targets are not fitted: call fit() with batches of training images first."
             )
@@ -325,6 +331,10 @@ class TargetPipeline(nn.Module):
         for teacher in self.teachers.values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def _failed(name: str, teacher: Teacher, error: Exception) -> RuntimeError:
+    return RuntimeError(f"teacher {name!r} ({teacher.describe()}) failed: {type(error).__name__}: {error}")
 
 
 def _first(images: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         stop_ranks,
         world_size,
     )
+    from .readings import Readings, read_later
     from .resampling import resample
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -54,6 +55,7 @@ else:
                 "all_ranks_here average_in_place copy_from_main is_main_rank main_rank_only mean_over_ranks "
                 "of_all_ranks own_device own_rank own_share share_of start_ranks stop_ranks world_size"
             ),
+            "readings": "Readings read_later",
             "resampling": "resample",
         },
     )

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...utils import IMAGENET_MEAN, IMAGENET_STD, resample, unknown_name
+from ...utils import IMAGENET_MEAN, IMAGENET_STD, read_later, resample, unknown_name
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -189,6 +189,8 @@ class Teacher(nn.Module):
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return name -> ``(B, C, h, w)`` for an RGB batch ``(B, 3, H, W)`` in [0, 1]; volumes likewise.
 
+        Numbers are checked at once, or where a training collects its readings, with them (`read_later`).
+
         Raises:
             ValueError: the input is no batch of the teacher's channels and dimensions in [0, 1].
             RuntimeError: a map is missing, has the wrong batch, channels or grid, or holds NaN or infinity; the
@@ -202,12 +204,7 @@ class Teacher(nn.Module):
             raise ValueError(
                 f"{self.describe()} takes a float {takes} in [0, 1]; got {image.dtype} {tuple(image.shape)}."
             )
-        low, high = image.aminmax()
-        if low < -1e-4 or high > 1 + 1e-4:
-            raise ValueError(
-                f"{self.describe()} takes {'RGB' if self.spatial_dims == 2 else 'volumes'} in [0, 1]; got values "
-                f"from {float(low):.3g} to {float(high):.3g}. Give the image before the student's normalisation."
-            )
+        read_later(torch.stack(image.aminmax()), self._check_range)
         prepared = self.prepare(image)
         found = self.extract(prepared)
         for name, spec in self.maps.items():
@@ -229,9 +226,22 @@ class Teacher(nn.Module):
                     f"{tuple(sides)}; at its stride of {spec.stride:g} the grid should be "
                     f"{tuple(round(side / spec.stride) for side in sides)}."
                 )
-            if not torch.isfinite(found[name]).all():
+        maps = {name: found[name] for name in self.maps}
+        read_later(torch.stack([torch.isfinite(each).all() for each in maps.values()]), self._check_finite)
+        return maps
+
+    def _check_range(self, numbers: Sequence[float]) -> None:
+        low, high = numbers
+        if not (low >= -1e-4 and high <= 1 + 1e-4):
+            raise ValueError(
+                f"{self.describe()} takes {'RGB' if self.spatial_dims == 2 else 'volumes'} in [0, 1]; got values "
+                f"from {low:.3g} to {high:.3g}. Give the image before the student's normalisation."
+            )
+
+    def _check_finite(self, finite: Sequence[float]) -> None:
+        for name, whole in zip(self.maps, finite, strict=True):
+            if not whole:
                 raise RuntimeError(f"{self.describe()}: map {name!r} holds NaN or infinity.")
-        return {name: found[name] for name in self.maps}
 
     @cached_property
     def signature(self) -> str:
