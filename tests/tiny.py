@@ -76,7 +76,8 @@ def make_trainer(
         progress=False,
         features=changes.pop("features", None),
     )
-    loader = DataLoader(dataset, batch_size=3, sampler=EpochSampler(len(dataset)), num_workers=0)
+    sampler = EpochSampler(len(dataset), **changes.pop("sampler", {}))
+    loader = DataLoader(dataset, batch_size=changes.pop("batch_size", 3), sampler=sampler, num_workers=0)
     teacher = changes.pop("teacher", None) or make_teacher()
     torch.manual_seed(0)
     student = changes.pop("student", None) or DifomUNet(2, 3, 1, (4, 6, 8))
@@ -88,7 +89,7 @@ def make_trainer(
         fuse_channels=6,
         fit_images=6,
     )
-    distiller = Distiller(student, targets)
+    distiller = Distiller(student, targets, changes.pop("taps", None))
     objective = Objective(DiceCELoss(sigmoid=True), changes.pop("balancer", None))
     optimizer = torch.optim.AdamW(
         [*distiller.parameters(), *targets.parameters(), *objective.parameters()],

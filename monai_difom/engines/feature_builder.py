@@ -25,7 +25,7 @@ from ..targets import TargetPipeline
 from ..transforms import allowed_views
 from ..utils import locked, look_up, save_tensors, write_json
 from .distiller import Distiller
-from .trainer import TeacherImages
+from .teacher_images import TeacherImages
 
 logger = logging.getLogger(__name__)
 COSINE = {"float32": 0.9999, "float16": 0.999}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from monai.losses import DeepSupervisionLoss
 from torch import nn
 
-from ..losses import MISSING, Balancer, DeepSupervision, UniformBalancer
-from ..losses.annotated import zero_of
+from ..losses import Balancer, DeepSupervision, UniformBalancer
+from ..losses.annotated import annotated_images, zero_of
 from ..targets import DistillationTerm
+from ..utils import read_later
 
 
 @dataclass
@@ -22,14 +25,27 @@ class Scored:
     Args:
         total: the number that is minimised, a scalar with gradient.
         terms: term -> its unweighted value, without gradient.
-        weights: term -> the weight it had in the total.
+        weights: term -> the weight it had in the total, a number or a scalar without gradient.
         balance: term -> what the balancer gave it, before the phase weighed it; balanced terms only.
     """
 
     total: torch.Tensor
     terms: dict[str, torch.Tensor]
-    weights: dict[str, float]
-    balance: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float | torch.Tensor]
+    balance: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def check_finite(names: Sequence[str], numbers: Sequence[float]) -> None:
+    """Refuse terms that are infinite or no number.
+
+    Raises:
+        FloatingPointError: names the first.
+    """
+    for name, value in zip(names, numbers, strict=True):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"loss term {name!r} is {value}. Lower the learning rate or clip the gradient (max_grad_norm)."
+            )
 
 
 class Objective(nn.Module):
@@ -66,6 +82,7 @@ class Objective(nn.Module):
         targets: Mapping[str, torch.Tensor],
         terms: Mapping[str, DistillationTerm],
         weights: Mapping[str, float],
+        annotated: torch.Tensor | None = None,
     ) -> Scored:
         """Score one batch.
 
@@ -77,9 +94,11 @@ class Objective(nn.Module):
             targets: term -> target of the same shape.
             terms: term -> its definition.
             weights: term -> phase weight; terms with weight 0 are left out.
+            annotated: numbers of the images that have a mask, see `annotated_images`; None looks at the masks themselves.
 
         Raises:
-            FloatingPointError: a term is not finite; it is named.
+            FloatingPointError: a term is not finite; it is named. At once, or where a training collects its readings, with
+                them (`read_later`).
         """
         losses: dict[str, torch.Tensor] = {}
         # losses in full precision whatever the forward pass ran in
@@ -87,17 +106,20 @@ class Objective(nn.Module):
         if weights.get("segmentation", 0.0) > 0:
             if label is None:
                 raise ValueError("the segmentation term has a weight, but the batch holds no label.")
-            losses["segmentation"] = self._segment(*_annotated(outputs, label))
+            if annotated is None:
+                annotated = annotated_images(label)
+            if len(annotated) < len(label):
+                outputs, label = [each[annotated] for each in outputs], label[annotated]
+            losses["segmentation"] = self._segment(outputs, label) if len(label) else zero_of(outputs[-1])
         for name, target in targets.items():
             losses[name] = terms[name].loss(student[name], target)
-        for name, value in losses.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"loss term {name!r} is {float(value)}. Lower the learning rate or clip the gradient (max_grad_norm)."
-                )
+        if losses:
+            read_later(
+                torch.stack([v.detach() for v in losses.values()]), partial(check_finite, tuple(losses))
+            )
         compared = {n: value for n, value in losses.items() if n != "segmentation" or self.balance_masks}
         balance, own = self.balancer(compared)
-        applied = {name: weights[name] * balance.get(name, 1.0) for name in losses}
+        applied: dict[str, float | torch.Tensor] = {n: weights[n] * balance.get(n, 1.0) for n in losses}
         total = sum((applied[name] * losses[name] for name in losses), start=outputs[-1].new_zeros(()))
         if own is not None:
             # trains the balancer and costs nothing; a published balancer, which also moves the student, must
@@ -111,8 +133,8 @@ class Objective(nn.Module):
         return Scored(
             total=total,
             terms={name: value.detach() for name, value in losses.items()},
-            weights={name: float(applied[name]) for name in losses},
-            balance={name: float(value) for name, value in balance.items()},
+            weights=applied,
+            balance=balance,
         )
 
     def _segment(self, outputs: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
@@ -124,9 +146,3 @@ class Objective(nn.Module):
         if isinstance(self.segmentation, (DeepSupervision, DeepSupervisionLoss)):
             return self.segmentation(outputs, label)
         return DeepSupervision(self.segmentation)(outputs, label)
-
-
-def _annotated(outputs: list[torch.Tensor], label: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The images of a batch that have a mask of any structure."""
-    kept = (label != MISSING).flatten(1).any(1)
-    return (outputs, label) if kept.all() else ([output[kept] for output in outputs], label[kept])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,25 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.engines.workflow import Workflow
-from monai.handlers import MLFlowHandler
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data import FeatureStore, define
+from ..data import define
+from ..losses.annotated import annotated_images
 from ..networks.taps import evaluating
 from ..targets import TargetPipeline
-from ..utils import average_in_place, copy_from_main, mean_over_ranks, own_rank, world_size
+from ..utils import Readings, average_in_place, copy_from_main, own_rank, world_size
 from .average import WeightAverage
 from .checkpoint import Stateful, resume_training, training_state
 from .distiller import Distiller
+from .figures import FigureEvents, StepFigures, StepLog
 from .objective import Objective
+from .parallel import Learner
 from .phases import Phase, Plan
 from .preflight import check_first_batch, check_optimizer
 from .schedule import OneCycle
+from .stored_targets import switch_store, used_store
+from .teacher_images import TeacherImages
+from .tracking import prepare_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +53,9 @@ class DistillationTrainer(SupervisedTrainer):
     statistics are averaged after every epoch.
 
     ``engine.state.output`` holds ``image``, ``label``, ``pred``, ``loss`` (MONAI's keys), ``terms`` (term -> value),
-    ``weights`` (term -> weight) and ``balance`` (term -> the balancer's share of that weight).
+    ``weights`` (term -> weight) and ``balance`` (term -> the balancer's share of that weight), all of this process and on the
+    device. They are read together, every `log_interval` steps and before anything is saved; handlers then find them, means over
+    all processes, as plain numbers in ``engine.figures`` (`FigureEvents`). A loss that is not finite stops the run there.
 
     Args:
         device: where to train.
@@ -71,6 +78,7 @@ class DistillationTrainer(SupervisedTrainer):
             Volumes keep theirs.
         ema: factor of a moving average of the student's weights, such as 0.999 (see `WeightAverage`). From the end of an epoch to
             the start of the next, and after the run, the student holds the averages: they are validated and saved. None for none.
+        log_interval: steps between two readings of what they cost, each of which waits for the device.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
         **kwargs: further arguments of MONAI's `SupervisedTrainer`.
@@ -97,6 +105,7 @@ class DistillationTrainer(SupervisedTrainer):
         max_grad_norm: float | None = None,
         channels_last: bool = False,
         ema: float | None = None,
+        log_interval: int = 50,
         resume: str | os.PathLike | None = None,
         train_handlers: Sequence | None = None,
         **kwargs: Any,
@@ -122,6 +131,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.fixed = [p for p in distiller.parameters() if not p.requires_grad]
         self.frozen: list[torch.nn.Module] = []
         self._grids: dict[tuple[int, ...], dict[str, Sequence[int]]] = {}  # by image size
+        # taking every batch apart makes the host wait for the device: only for transforms that want single images
+        kwargs.setdefault("decollate", kwargs.get("postprocessing") is not None)
         super().__init__(
             device=torch.device(device),
             max_epochs=plan.epochs,
@@ -137,15 +148,21 @@ class DistillationTrainer(SupervisedTrainer):
             raise ValueError("the training loader is empty: fewer images than one batch, or none at all.")
         total = plan.epochs * self.state.epoch_length
         self.lr_scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step, total))
+        self.learner = Learner(
+            self._score,
+            (distiller, targets, objective),
+            (p for g in optimizer.param_groups for p in g["params"]),
+        )
+        self.figures: list[StepFigures] = []
+        self._checks, self._steps = Readings(), StepLog()
+        self.register_events(*FigureEvents)
         scaled = self.mixed and self.state.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda") if scaled else None
         # first of all handlers, so that every other one finds the phase set
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
+        self.add_event_handler(Events.ITERATION_COMPLETED(every=log_interval), self.read_figures)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
-        for handler in train_handlers or ():
-            if isinstance(handler, MLFlowHandler):
-                handler.experiment_param = handler.experiment_param or self.tracked_settings()
-                handler.output_transform = _Single(handler.output_transform)
+        prepare_trackers(train_handlers or (), self.tracked_settings())
         self._register_handlers(train_handlers or ())
 
     @property
@@ -182,7 +199,7 @@ class DistillationTrainer(SupervisedTrainer):
         device = self.state.device
         self.distiller.to(device)
         self.objective.to(device)
-        store = self._stored_targets()
+        store = used_store(self.data_loader, self.distils)
         if self.distils and store is None:
             self.targets.to(device)
         if self.memory_format is not None:
@@ -216,18 +233,6 @@ class DistillationTrainer(SupervisedTrainer):
             return
         Workflow.run(self)
 
-    def _stored_targets(self) -> FeatureStore | None:
-        """Return the store that the training images' targets are read from, checked; None where the teachers run."""
-        dataset: Any = getattr(self.data_loader, "dataset", None)
-        if getattr(dataset, "features", None) is None:
-            return None
-        if not self.distils:
-            dataset.features.active = False  # no term needs a target: none is read
-            return None
-        dataset.features.active = True
-        dataset.check_features()
-        return dataset.features
-
     def _start_epoch(self) -> None:
         self._show_average(False)
         epoch = self.state.epoch - 1
@@ -243,15 +248,14 @@ class DistillationTrainer(SupervisedTrainer):
         self.enter(self.plan.at(epoch)[0])
 
     def _end_epoch(self) -> None:
+        self.read_figures()  # before anything is validated, drawn or saved
         if world_size() > 1:
             # before validation and checkpoint: running statistics are each process's own until then
             average_in_place(self.distiller.buffers())
             average_in_place(self.average.tensors() if self.average is not None else ())
         self._show_average()
         # what looks at validation images after an epoch, in whatever phase, finds their stored targets
-        store = getattr(getattr(self.data_loader, "dataset", None), "features", None)
-        if store is not None:
-            store.active = self.distils
+        switch_store(self.data_loader, self.distils)
 
     def _show_average(self, average: bool = True) -> None:
         if self.average is not None:
@@ -260,10 +264,9 @@ class DistillationTrainer(SupervisedTrainer):
     def enter(self, phase: Phase) -> None:
         """Make a phase the current one: its frozen modules lose their gradients, all others have theirs back."""
         self.phase = phase
-        store = getattr(getattr(self.data_loader, "dataset", None), "features", None)
         # workers that live for many epochs keep their copy of the store as it was
-        if store is not None and not getattr(self.data_loader, "persistent_workers", False):
-            store.active = any(phase.uses(term) for term in self.targets.terms)
+        if not getattr(self.data_loader, "persistent_workers", False):
+            switch_store(self.data_loader, any(phase.uses(term) for term in self.targets.terms))
         self.distiller.requires_grad_(True)
         for parameter in self.fixed:
             parameter.requires_grad_(False)
@@ -272,6 +275,7 @@ class DistillationTrainer(SupervisedTrainer):
             module.requires_grad_(False)
             for parameter in module.parameters():
                 parameter.grad = None
+        self.learner.prepare()
 
     def autocast(self) -> AbstractContextManager:
         """Return the mixed-precision context of this run."""
@@ -291,39 +295,59 @@ class DistillationTrainer(SupervisedTrainer):
         self.distiller.train()
         for module in self.frozen:
             module.eval()
-        device = self.state.device
-        image = self.laid_out(batchdata["image"])
-        label = batchdata["label"].to(device, non_blocking=True) if "label" in batchdata else None
-        output: dict[str, Any] = {"image": image, "label": label}
-        self.state.output = output
-
         position = (self.state.iteration - 1) % self.state.epoch_length
         first = position % self.accumulation_steps == 0
         last = (position + 1) % self.accumulation_steps == 0 or position + 1 == self.state.epoch_length
         if first:
             self.optimizer.zero_grad(set_to_none=True)
-        weights = self.weights_now()
-        with self.autocast():
-            output["pred"], mapped = self.inferer(image, self.distiller)
-        self.fire_event(IterationEvents.FORWARD_COMPLETED)
-        targets = self.targets_of(batchdata, weights)
-        scored = self.objective(output["pred"], label, mapped, targets, self.targets.terms, weights)
-        output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
-        output["balance"] = scored.balance
-        self._join(output)
-        self.fire_event(IterationEvents.LOSS_COMPLETED)
-        self._backward(scored.total / self.accumulation_steps, step=last)
+        with nullcontext() if last else self.learner.alone():
+            loss = self.learner.loss(batchdata) / self.accumulation_steps
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if last:
+            self._step()
         self.lr_scheduler.step()
         self.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+        return self.state.output  # type: ignore[return-value]
 
-    def _join(self, output: dict[str, Any]) -> None:
-        """Make loss and terms those of the joined batch."""
-        if world_size() > 1:
-            names = list(output["terms"])
-            own = [output["loss"].float(), *(output["terms"][name].float() for name in names)]
-            output["loss"], *terms = mean_over_ranks(torch.stack(own)).unbind()
-            output["terms"] = dict(zip(names, terms, strict=True))
+    def _score(self, batchdata: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of a batch; leave all else that is known of it in the engine's output."""
+        image = self.laid_out(batchdata["image"])
+        device = self.state.device
+        label, annotated = batchdata.get("label"), None
+        if label is not None:
+            annotated = annotated_images(label).to(device, non_blocking=True)
+            label = label.to(device, non_blocking=True)
+        output: dict[str, Any] = {"image": image, "label": label}
+        self.state.output = output
+        weights = self.weights_now()
+        with self._checks.collect():
+            with self.autocast():
+                output["pred"], mapped = self.inferer(image, self.distiller)
+            self.fire_event(IterationEvents.FORWARD_COMPLETED)
+            targets = self.targets_of(batchdata, weights)
+            scored = self.objective(
+                output["pred"], label, mapped, targets, self.targets.terms, weights, annotated
+            )
+        output.update(loss=scored.total.detach(), terms=scored.terms, weights=scored.weights)
+        output["balance"] = scored.balance
+        self._steps.add(self.state.iteration, scored, weights)
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
+        return scored.total
+
+    def read_figures(self) -> None:
+        """Read what the steps since the last reading cost, of all processes together; see `FigureEvents`.
+
+        Raises:
+            FloatingPointError: a loss is not finite; names the term.
+            RuntimeError: a teacher gave NaN or infinity, or got no RGB; names it.
+        """
+        steps = self._steps.fetch()
+        self._checks.read()  # first, for it knows the cause
+        found = steps()
+        if found:
+            self.figures = found
+            self.fire_event(FigureEvents.READ)
 
     def targets_of(
         self, batch: Mapping[str, Any], terms: Iterable[str], count: int | None = None
@@ -345,11 +369,11 @@ class DistillationTrainer(SupervisedTrainer):
         device, stored = self.state.device, batch.get("targets")
         if stored is not None:
             needed = {self.targets.map_name(name, grid) for name, grid in grids.items()}
-            return self.targets.split({key: stored[key][:count].to(device) for key in needed}, grids)
+            maps = {key: stored[key][:count].to(device, non_blocking=True) for key in needed}
+            return self.targets.split(maps, grids)
         if self.targets.fitted.device.type != device.type:
-            self.targets.to(
-                device
-            )  # with stored training targets the teachers have stayed where they were loaded
+            # with stored training targets the teachers have stayed where they were loaded
+            self.targets.to(device)
         with self.autocast():
             return self.targets(self.laid_out(batch["teacher_image"][:count]), grids)
 
@@ -369,18 +393,13 @@ class DistillationTrainer(SupervisedTrainer):
             return image
         return image.contiguous(memory_format=self.memory_format)
 
-    def _backward(self, loss: torch.Tensor, step: bool) -> None:
+    def _step(self) -> None:
+        """Let the optimiser take a step with the gradients that there are."""
         scaler = self.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if not step:
-            return
-        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
-        # every process has run the same terms through the same modules: the same parameters have a gradient
-        average_in_place(p.grad for p in learned)
         if self.max_grad_norm is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)
+            learned = [p for group in self.optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(learned, self.max_grad_norm)
         if scaler is None:
             self.optimizer.step()
@@ -392,27 +411,6 @@ class DistillationTrainer(SupervisedTrainer):
 
     def checkpoint(self) -> dict[str, Any]:
         """Return all that the rest of the run depends on, as tensors and plain data; of the teachers their signatures only."""
+        self._checks.read()
         with self.average.own_weights() if self.average is not None else nullcontext():
             return training_state(self)
-
-
-class _Single:
-    """MONAI's ``from_engine`` gives a tuple of one number where the output is one dict; a tracker wants the number."""
-
-    def __init__(self, transform: Callable[[Any], Any]) -> None:
-        self.transform = transform
-
-    def __call__(self, output: Any) -> Any:
-        found = self.transform(output)
-        return found[0] if isinstance(found, tuple) and len(found) == 1 else found
-
-
-class TeacherImages:
-    """The teacher images of a loader, batch by batch, as often as they are asked for."""
-
-    def __init__(self, loader: Any, device: torch.device) -> None:
-        self.loader, self.device = loader, device
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for batch in self.loader:
-            yield batch["teacher_image"].to(self.device)

@@ -11,6 +11,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from ..engines.figures import FigureEvents
 from ..engines.trainer import DistillationTrainer
 from ..utils import is_main_rank
 
@@ -47,7 +48,7 @@ class PhaseLog:
         self.trainer = engine
         engine.stateful["phase_log"] = self
         engine.add_event_handler(Events.EPOCH_STARTED, self._started)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(FigureEvents.READ, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
 
@@ -74,10 +75,11 @@ class PhaseLog:
                 frozen,
             )
 
-    def _collect(self, engine: Engine) -> None:
-        for term, value in engine.state.output["terms"].items():
-            self._sums.setdefault(term, []).append(float(value))
-        self._weights = dict(engine.state.output["weights"])
+    def _collect(self, _engine: Engine) -> None:
+        for step in self.trainer.figures:
+            for term, value in step.terms.items():
+                self._sums.setdefault(term, []).append(value)
+        self._weights = dict(self.trainer.figures[-1].weights)
 
     def _completed(self, engine: Engine) -> None:
         scored = self.validator

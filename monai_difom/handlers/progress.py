@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from typing import Any
 
 from ignite.engine import Engine, Events
 from tqdm import tqdm
@@ -72,9 +71,8 @@ class TrainingProgress:
             f"{self.trainer.phase.name} {engine.state.epoch}/{self.trainer.plan.epochs}", refresh=False
         )
         if self._bar.n + 1 >= self._bar.last_print_n + (self._bar.miniters or 1):
-            terms: dict[str, Any] = {
-                name: f"{float(v):.3g}" for name, v in engine.state.output["terms"].items()
-            }
+            read = self.trainer.figures
+            terms = {name: f"{value:.3g}" for name, value in read[-1].terms.items()} if read else {}
             self._bar.set_postfix({**terms, "wait": f"{self.wait:.0%}"}, refresh=False)
         self._bar.update()
 

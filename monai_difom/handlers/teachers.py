@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch.utils.tensorboard import SummaryWriter
 
+from ..engines.figures import FigureEvents
 from ..engines.trainer import DistillationTrainer
 from ..metrics import linear_cka
 from ..networks.taps import read_taps
@@ -71,8 +72,10 @@ class TeacherDiagnostics:
         if engine.distils:
             engine.add_event_handler(Events.STARTED, self._before)
             engine.add_event_handler(Events.EPOCH_STARTED, self._started)
-            # before MONAI takes the batch apart
-            engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._collect)
+            engine.add_event_handler(FigureEvents.READ, self._collect)
+            if self.interval:
+                # before MONAI takes the batch apart
+                engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._compare)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,16 +93,16 @@ class TeacherDiagnostics:
     def _started(self, _engine: Engine) -> None:
         self._values = {}
 
-    def _collect(self, engine: Engine) -> None:
-        output = engine.state.output
-        self._add("balance", {n: w for n, w in output["balance"].items() if n != "segmentation"})
-        parts = {
-            n: output["weights"][n] * float(v) for n, v in output["terms"].items() if n != "segmentation"
-        }
-        total = sum(parts.values())
-        if total > 0:
-            self._add("share", {name: part / total for name, part in parts.items()})
-        if self.interval and (engine.state.iteration - 1) % self.interval == 0:
+    def _collect(self, _engine: Engine) -> None:
+        for step in self.trainer.figures:
+            self._add("balance", {n: w for n, w in step.balance.items() if n != "segmentation"})
+            parts = {n: step.weights[n] * v for n, v in step.terms.items() if n != "segmentation"}
+            total = sum(parts.values())
+            if total > 0:
+                self._add("share", {name: part / total for name, part in parts.items()})
+
+    def _compare(self, engine: Engine) -> None:
+        if (engine.state.iteration - 1) % self.interval == 0:
             self._add("gradient_cosine", self.gradient_cosines(engine.state.batch))
 
     def _maps(self, batch: Mapping[str, torch.Tensor], terms: Iterable[str]) -> tuple[dict, dict, dict]:

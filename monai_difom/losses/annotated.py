@@ -21,6 +21,14 @@ def zero_of(values: torch.Tensor) -> torch.Tensor:
     return values.flatten()[:0].sum()
 
 
+def annotated_images(label: torch.Tensor) -> torch.Tensor:
+    """Return the numbers of the images of ``(B, K, *spatial)`` that have a mask of any structure.
+
+    Ask before the masks go to a device: the answer has a length, which the host would have to wait for.
+    """
+    return (label != MISSING).flatten(1).any(1).nonzero().flatten()
+
+
 class AnnotatedLoss(nn.Module):
     """Applies a mask loss to every structure of every image on its own, and only where it was annotated.
 
