@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..networks.nets.self_supervised import VitMaskedAutoencoder, VitMomentumContrast, momentum_at
-from ..utils import atomic_path, load_state, save_state
+from ..utils import (
+    atomic_path,
+    average_in_place,
+    is_main_rank,
+    load_state,
+    own_rank,
+    save_state,
+    world_size,
+)
 from ..utils.seeds import derived_generator, derived_seed
+from .parallel import Learner
 from .steps import check_batch, run_steps
 
 METHODS = ("mae", "moco_v3")
@@ -28,7 +38,7 @@ class PretrainSettings:
         encoder: name of a timm vision transformer.
         image_size: side of the images in pixels, a multiple of the patch.
         steps: length of the training; the learning rate falls over it.
-        batch_size: images per step.
+        batch_size: images per step of one process.
         learning_rate: highest rate of AdamW.
         weight_decay: of AdamW.
         warmup: share of the steps in which the rate goes up.
@@ -76,6 +86,10 @@ class SelfSupervisedTrainer:
 
     Every step draws its images, crops, colours and masks from seed and step alone.
 
+    Several processes (``torchrun``) train one encoder, each on its share of the joined batch. Masked autoencoders step like one
+    process on that batch. So does momentum contrast but for its batch norms: they are synchronised on GPUs; on CPUs each
+    process normalises by its own share.
+
     Args:
         settings: see `PretrainSettings`.
         device: where to train.
@@ -102,11 +116,15 @@ class SelfSupervisedTrainer:
             raise ValueError(
                 f"image_size is {settings.image_size}; {settings.encoder} takes multiples of {patch}."
             )
+        if world_size() > 1 and self.device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.model.to(self.device)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
         )
+        self.learner = Learner(lambda views: self.model(*views), [self.model])
+        self.learner.prepare()
         self.step = 0
         config = self.model.encoder.pretrained_cfg
         self._mean, self._std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -136,10 +154,17 @@ class SelfSupervisedTrainer:
             ValueError: fewer images than one batch.
             FloatingPointError: the loss is not finite.
         """
-        check_batch(images, self.settings.batch_size)
+        check_batch(images, self.settings.batch_size * world_size())
         end = min(steps or self.settings.steps, self.settings.steps)
         return run_steps(
-            self, lambda: self._train_step(images), end, self.settings.method, progress, every, callback
+            self,
+            lambda: self._train_step(images),
+            end,
+            self.settings.method,
+            progress and is_main_rank(),
+            every,
+            callback,
+            joined=True,
         )
 
     def _rate(self) -> float:
@@ -153,39 +178,51 @@ class SelfSupervisedTrainer:
         share = (progress - self.settings.warmup) / (1 - self.settings.warmup)
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
-    def _train_step(self, images: torch.Tensor) -> float:
-        seed = self.settings.seed
-        draw = derived_generator(seed, 1, self.step)
-        chosen = torch.randperm(len(images), generator=draw)[: self.settings.batch_size]
+    def _train_step(self, images: torch.Tensor) -> torch.Tensor:
+        seed, step = self.settings.seed, self.step
+        draw = derived_generator(seed, 1, step)
+        # every process knows the joined batch and takes its share of it
+        joined = torch.randperm(len(images), generator=draw)[: self.settings.batch_size * world_size()]
+        chosen = joined[own_rank() :: world_size()].tolist()
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
+        views = [self._view(images, chosen, n) for n in range(1 if self.settings.method == "mae" else 2)]
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.random.fork_rng():
-            # torchvision's transforms, and dropout, draw from the global state
-            torch.manual_seed(derived_seed(seed, 2, self.step))
-            views = [self._view(images[chosen]) for _ in range(1 if self.settings.method == "mae" else 2)]
-            self.model.train()
-            loss = self.model(*views)
-            self.optimizer.zero_grad(set_to_none=True)
+            # masks, and dropout, draw from the global state
+            torch.manual_seed(derived_seed(seed, 2, step))
+            loss = self.learner.loss(views)
             loss.backward()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {float(loss.detach())} at step {self.step}: lower learning_rate."
-            )
         self.optimizer.step()
         if isinstance(self.model, VitMomentumContrast):
-            self.model.follow(momentum_at(self.step / self.settings.steps, self.settings.momentum))
+            self.model.follow(momentum_at(step / self.settings.steps, self.settings.momentum))
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
-    def _view(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return one random view of every image, normalised as the encoder wants it."""
-        views = torch.stack([self._crop(image) for image in batch])
-        return ((views - self._mean) / self._std).to(self.device)
+    def _view(self, images: torch.Tensor, chosen: Sequence[int], number: int) -> torch.Tensor:
+        """Return one random view of each chosen image, normalised as the encoder wants it.
+
+        What an image looks like depends on seed, step, its index and the view's number: not on what it shares a batch with.
+        """
+        views = []
+        with torch.random.fork_rng():
+            for index in chosen:
+                # torchvision's transforms draw from the global state
+                torch.manual_seed(derived_seed(self.settings.seed, 7, self.step, index, number))
+                views.append(self._crop(images[index]))
+        return ((torch.stack(views) - self._mean) / self._std).to(self.device)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything that the rest of the training depends on, atomically."""
-        state = {"settings": asdict(self.settings), "step": self.step, "pretraining": self.model.state_dict()}
-        save_state(path, {**state, "optimizer": self.optimizer.state_dict()})
+        """Write everything that the rest of the training depends on, atomically; all processes call it, the first writes."""
+        average_in_place(self.model.buffers())  # statistics of batch norms are each process's own until then
+        state = {"settings": self._identity(), "step": self.step, "pretraining": self.model.state_dict()}
+        if is_main_rank():
+            save_state(path, {**state, "optimizer": self.optimizer.state_dict()})
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be equal in a run that goes on: the settings, with the batch of all processes together."""
+        return {**asdict(self.settings), "batch_size": self.settings.batch_size * world_size()}
 
     def resume(self, path: str | os.PathLike) -> None:
         """Take up a checkpoint of `save`.
@@ -195,10 +232,10 @@ class SelfSupervisedTrainer:
             ValueError: it belongs to another training.
         """
         state = load_state(path)
-        if not isinstance(state, Mapping) or state.get("settings") != asdict(self.settings):
+        if not isinstance(state, Mapping) or state.get("settings") != self._identity():
             found = state.get("settings") if isinstance(state, Mapping) else "none"
             raise ValueError(
-                f"{path} belongs to another pre-training: its settings are {found}, here they are {asdict(self.settings)}. "
+                f"{path} belongs to another pre-training: its settings are {found}, here they are {self._identity()}. "
                 "Use the same settings, or another output folder."
             )
         self.model.load_state_dict(state["pretraining"])

@@ -12,7 +12,7 @@ import torch
 
 from ...data.transfer import load_pictures
 from ...engines.pretrainer import PretrainSettings, SelfSupervisedTrainer
-from ...utils import write_json
+from ...utils import all_ranks_here, is_main_rank, write_json
 from ...utils.documents import read_large_json
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ def pretrain_encoder(
 ) -> str:
     """Pre-train a vision transformer, or go on where ``output_dir`` left off.
 
-    Writes ``pretraining.pt`` (to resume), ``losses.json`` and, at the end, ``encoder.safetensors``.
+    Several processes (``torchrun``) train one encoder together; the first writes. Left are ``pretraining.pt`` (to resume),
+    ``losses.json`` and, at the end, ``encoder.safetensors``.
 
     Args:
         items: the transfer set; only the images are used.
@@ -60,6 +61,10 @@ def pretrain_encoder(
         pictures = load_pictures([item["image"] for item in items], trainer.settings.image_size)
         while trainer.step < trainer.settings.steps:
             losses += trainer.train(pictures, trainer.step + save_every, progress)
-            write_json(record, [round(loss, 6) for loss in losses])
+            if is_main_rank():
+                write_json(record, [round(loss, 6) for loss in losses])
             trainer.save(checkpoint)
-    return str(trainer.save_encoder(result))
+    if is_main_rank():
+        trainer.save_encoder(result)
+    all_ranks_here()  # who returns may read the file
+    return str(result)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...utils import of_all_ranks, own_rank, world_size
+
 
 def make_vit(encoder: str) -> Any:
     """Return a timm vision transformer with random weights that takes any image size in multiples of its patch.
@@ -99,10 +101,14 @@ class VitMaskedAutoencoder(nn.Module):
         return F.unfold(image, self.patch, stride=self.patch).transpose(1, 2)
 
     def random_mask(self, image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Return which patches are hidden, ``(B, patches)`` bool, the same number in every image."""
+        """Return which patches are hidden, ``(B, patches)`` bool, the same number in every image.
+
+        Of several processes, all draw the masks of the joined batch, and each takes its own.
+        """
         count = (image.shape[2] // self.patch) * (image.shape[3] // self.patch)
         hidden = min(max(round(self.mask_ratio * count), 1), count - 1)
-        order = torch.rand(image.shape[0], count, generator=generator).argsort(1)
+        joined = torch.rand(image.shape[0] * world_size(), count, generator=generator)
+        order = joined[own_rank() :: world_size()].argsort(1)
         return (order < hidden).to(image.device)
 
     def encode_visible(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -189,9 +195,14 @@ class VitMomentumContrast(nn.Module):
         return self.contrast(queries[0], keys[1]) + self.contrast(queries[1], keys[0])
 
     def contrast(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        r"""Return :math:`2 \tau` times the InfoNCE loss; image i is the positive of image i."""
-        similar = F.normalize(query.float(), dim=1) @ F.normalize(key.float(), dim=1).T / self.temperature
-        return 2 * self.temperature * F.cross_entropy(similar, torch.arange(len(query), device=query.device))
+        r"""Return :math:`2 \tau` times the InfoNCE loss; image i is the positive of image i.
+
+        Of several processes, the keys of all are compared with.
+        """
+        keys = torch.cat(of_all_ranks(F.normalize(key.float(), dim=1)))
+        similar = F.normalize(query.float(), dim=1) @ keys.T / self.temperature
+        own = torch.arange(len(query), device=query.device) + own_rank() * len(query)
+        return 2 * self.temperature * F.cross_entropy(similar, own)
 
 
 def _summary(vit: Any, image: torch.Tensor) -> torch.Tensor:
