@@ -34,7 +34,7 @@ def run_taps(
         network: id of the network in the files.
     """
     try:
-        module = load_network([Path(file) for file in config], network, image_size)
+        module = build_from_files([Path(file) for file in config], network, image_size)
         image = make_image(module, image_size, channels)
         rows, output = module_outputs(module, image, depth)
     except (ValueError, OSError, RuntimeError) as error:
@@ -48,7 +48,7 @@ def run_taps(
     return 0
 
 
-def load_network(files: Sequence[Path], key: str, image_size: Sequence[int] | None = None) -> nn.Module:
+def build_from_files(files: Sequence[Path], key: str, image_size: Sequence[int] | None = None) -> nn.Module:
     """Build the network of configuration files.
 
     Args:

@@ -18,7 +18,7 @@ from scipy.fft import dctn
 from tqdm import tqdm
 
 from ..transforms import read_picture_file
-from ..utils import atomic_path, file_digest, write_json
+from ..utils import atomic_path, few, file_digest, write_json
 
 _SIDE, _HASHED = 16, 32
 SHOWN = 20
@@ -154,9 +154,8 @@ def _refuse_equal(
         if f.bytes in known or f.pixels in known
     ]
     if equal:
-        more = f"; and {len(equal) - SHOWN} more" if len(equal) > SHOWN else ""
         raise ValueError(
-            f"{len(equal)} transfer image(s) are test images: {'; '.join(equal[:SHOWN])}{more}. Remove them from the "
+            f"{len(equal)} transfer image(s) are test images: {few(equal, SHOWN, '; ')}. Remove them from the "
             "transfer set: what is trained on a test image cannot be tested on it."
         )
 

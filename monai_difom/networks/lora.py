@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..utils import atomic_path
+from ..utils import atomic_path, few
 from ..utils.documents import parse_json
 from .taps import get_module
 
@@ -246,8 +246,7 @@ def load_adapters(network: nn.Module, path: str | os.PathLike, check_base: bool 
     absent = [name for name in (*settings.modules, *settings.train) if name not in layers]
     if absent:
         raise ValueError(
-            f"{path} belongs to another network: {type(network).__name__} has no {', '.join(absent[:3])}"
-            f"{f' and {len(absent) - 3} more' if len(absent) > 3 else ''}."
+            f"{path} belongs to another network: {type(network).__name__} has no {few(absent, 3)}."
         )
     _inject(network, settings)
     wanted = adapter_state(network)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         write_json,
     )
     from .imagenet import IMAGENET_MEAN, IMAGENET_STD
-    from .names import few, look_up, unknown_name
+    from .names import few, listed, look_up, unknown_name
     from .ranks import (
         all_ranks_here,
         average_in_place,
@@ -50,7 +50,7 @@ else:
                 "save_tensors with_folder write_json"
             ),
             "imagenet": "IMAGENET_MEAN IMAGENET_STD",
-            "names": "few look_up unknown_name",
+            "names": "few listed look_up unknown_name",
             "ranks": (
                 "all_ranks_here average_in_place copy_from_main is_main_rank main_rank_only mean_over_ranks "
                 "of_all_ranks own_device own_rank own_share share_of start_ranks stop_ranks world_size"

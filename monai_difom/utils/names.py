@@ -40,7 +40,13 @@ def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
-def few(names: Sequence[str], shown: int = 10) -> str:
+def few(names: Sequence[str], shown: int = 10, between: str = ", ") -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return between.join(names[:shown]) + more
+
+
+def listed(problems: Sequence[str], shown: int = 20) -> str:
+    """Return the first problems, one to a line, and how many more there are; begins with a line end."""
+    more = f"\n  ... and {len(problems) - shown} more" if len(problems) > shown else ""
+    return "".join(f"\n  - {problem}" for problem in problems[:shown]) + more

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...transforms.picture_file import PICTURE_SUFFIXES
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from ...utils.documents import read_json
 from ..deployed.facts import INFERENCE, METADATA
@@ -23,8 +24,8 @@ ORIGIN = "origin.json"
 # MONAI Label takes a model for one of these by its name, and asks something else of it
 _OTHER_TASKS = ("deepedit", "deepgrow", "detection", "classification")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# without .jpeg, .tiff and .bmp MONAI Label passes images over
-EXTENSIONS = ("*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp")
+# MONAI Label by itself passes some kinds of pictures over
+EXTENSIONS = [f"*{suffix}" for suffix in PICTURE_SUFFIXES]
 
 
 def run_label(model: Path, images: Path, app: Path, name: str | None, host: str, port: int) -> int:

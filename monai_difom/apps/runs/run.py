@@ -15,7 +15,7 @@ import numpy as np
 
 from ...data import image_group
 from ...metrics import score_columns, unit_of_length
-from ...utils import load_state, look_up
+from ...utils import few, load_state, look_up
 from ...utils.documents import read_yaml
 from .folder import RunError, RunFolder
 
@@ -188,8 +188,7 @@ def difference(first: str, these: Sequence[str], second: str, those: Sequence[st
     for name, own, other in ((first, these, those), (second, those, these)):
         alone = [item for item in own if item not in set(other)]
         if alone:
-            more = f" and {len(alone) - shown} more" if len(alone) > shown else ""
-            parts.append(f"Only in {name} ({len(alone)}): {', '.join(alone[:shown])}{more}.")
+            parts.append(f"Only in {name} ({len(alone)}): {few(alone, shown)}.")
     return " ".join(parts)
 
 

@@ -19,7 +19,7 @@ from ...data.folder_files import files_by_stem
 from ...data.maps import read_labels, read_map, read_mask, resize_map
 from ...metrics import map_scores, mean_of_structures, mean_scores
 from ...transforms.picture_file import PICTURE_SUFFIXES
-from ...utils import write_json
+from ...utils import few, listed, write_json
 from .score_files import score_table, write_scores
 
 SHOWN = 20
@@ -197,10 +197,10 @@ def _check_names(
     missing = sorted(set(mask_files) - set(map_files))
     extra = sorted(str(map_files[stem].name) for stem in set(map_files) - set(mask_files))
     if missing:
-        also = f" {len(extra)} map(s) have no mask: {_few(extra)}." if extra else ""
+        also = f" {len(extra)} map(s) have no mask: {few(extra, SHOWN)}." if extra else ""
         raise FileNotFoundError(
             f"{len(missing)} of {len(mask_files)} masks of {masks} have no map in {predictions}: "
-            f"{_few([mask_files[stem].name for stem in missing])}.{also} A map has the name of its mask up to the "
+            f"{few([mask_files[stem].name for stem in missing], SHOWN)}.{also} A map has the name of its mask up to the "
             "extension; a mean over fewer images could not be compared."
         )
     return extra
@@ -210,9 +210,9 @@ def _check_outcomes(outcomes: Sequence[object]) -> None:
     """Raise one error that lists the images that could not be scored."""
     problems = [str(outcome) for outcome in outcomes if isinstance(outcome, ValueError)]
     if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(f"{len(problems)} of {len(outcomes)} images cannot be scored:\n{listed}{more}")
+        raise ValueError(
+            f"{len(problems)} of {len(outcomes)} images cannot be scored:{listed(problems, SHOWN)}"
+        )
 
 
 def _above_one(file: Path) -> bool:
@@ -227,11 +227,6 @@ def _pictures(folder: str | os.PathLike, option: str) -> dict[str, Path]:
     if not files:
         raise FileNotFoundError(f"{folder} ({option}) holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
     return files
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def run_evaluate(
@@ -289,10 +284,14 @@ def _remark_lines(found: FolderScores) -> list[str]:
             Path(r["image"]).name for r in found.rows if r["foreground"] == area * r["height"] * r["width"]
         ]
         if names and (area or len(names) == len(found.rows)):
-            lines.append(f"{len(names)} of {len(found.rows)} masks are {what}: {_few(names)}")
+            lines.append(f"{len(names)} of {len(found.rows)} masks are {what}: {few(names, SHOWN)}")
     if rows["false_positive"]:
-        lines.append(f"Found something in an empty mask (Dice 0): {_few(rows['false_positive'])}")
+        lines.append(f"Found something in an empty mask (Dice 0): {few(rows['false_positive'], SHOWN)}")
     if rows["undefined_hd95"]:
-        lines.append(f"HD95 is the image's diagonal, one side being empty: {_few(rows['undefined_hd95'])}")
-    lines += [f"Note, {len(names)} map(s), {note}: {_few(names)}" for note, names in found.remarks.items()]
+        lines.append(
+            f"HD95 is the image's diagonal, one side being empty: {few(rows['undefined_hd95'], SHOWN)}"
+        )
+    lines += [
+        f"Note, {len(names)} map(s), {note}: {few(names, SHOWN)}" for note, names in found.remarks.items()
+    ]
     return lines

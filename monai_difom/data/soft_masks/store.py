@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ...utils.names import listed
 from ..feature_store import image_key, image_keys, image_name
 
 FORMAT = 1
@@ -294,9 +295,7 @@ def different(name: str, stored: Any, wanted: Any) -> str:
 def refuse(what: str, problems: Sequence[str], advice: str) -> None:
     """Raise one error that lists the first problems; does nothing without any."""
     if problems:
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        lines = "".join(f"\n  - {problem}" for problem in problems[:SHOWN])
-        raise SoftMaskError(f"{what.format(count=len(problems))}:{lines}{more}\n{advice}")
+        raise SoftMaskError(f"{what.format(count=len(problems))}:{listed(problems, SHOWN)}\n{advice}")
 
 
 def _short(value: Any) -> str:

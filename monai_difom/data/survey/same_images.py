@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from ...transforms.picture_file import read_picture_file
-from ...utils import file_digest
+from ...utils import file_digest, listed
 from ..items import is_volume
 
 SHOWN = 10
@@ -36,10 +36,9 @@ def refuse_shared_images(sets: Mapping[str, Items], pixels: bool = False) -> Non
             continue
         pairs = _shared(sets[test], sets[other], pixels)
         if pairs:
-            shown = "\n".join(f"  - {first} equals {second}" for first, second in pairs[:SHOWN])
-            more = f"\n  ... and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+            shown = listed([f"{first} equals {second}" for first, second in pairs], SHOWN)
             raise ValueError(
-                f"{len(pairs)} image(s) of the {test} are also in the {other} set:\n{shown}{more}\n"
+                f"{len(pairs)} image(s) of the {test} are also in the {other} set:{shown}\n"
                 "What is trained on a test image cannot be tested on it: remove them from one of the two."
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...utils import few, main_rank_only
+from ...utils import few, listed, main_rank_only
 from .item_facts import ItemFacts, facts_of
 from .same_images import refuse_shared_images
 
@@ -202,10 +202,8 @@ def _few(found: Sequence[ItemFacts], shown: int = 3) -> str:
 def _refuse_problems(found: Sequence[ItemFacts], what: str) -> None:
     problems = [problem for facts in found for problem in facts.problems]
     if problems:
-        shown = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
-        more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ValueError(
-            f"{len(problems)} problem(s) in {len(found)} {what}:\n{shown}{more}\n"
+            f"{len(problems)} problem(s) in {len(found)} {what}:{listed(problems, SHOWN)}\n"
             "Repair or remove these files (both of a pair), then start again."
         )
 

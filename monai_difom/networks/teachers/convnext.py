@@ -9,7 +9,7 @@ import torch
 
 from ...utils import look_up
 from .base import Teacher, TeacherMap
-from .hub import Normalisation, config_text, hub_contract, licence_of, load_config, load_network
+from .hub import Normalisation, config_text, hub_contract, licence_of, load_config, load_hub_network
 
 _STRIDES = (4, 8, 16, 32)
 _FAMILIES = {"dinov3_convnext": "DINOv3 License"}
@@ -56,7 +56,7 @@ class ConvNextTeacher(Teacher):
             for stride, channels in zip(_STRIDES, config.hidden_sizes, strict=True)
         }
         chosen = {name: look_up(f"map of {model}", name, stages) for name in maps}
-        network = load_network(model)
+        network = load_hub_network(model)
         contract = hub_contract(model, Normalisation(), input_size, _STRIDES[-1], mean, std)
         super().__init__(chosen, contract, licence or licence_of(model, default), model)
         self.network = network

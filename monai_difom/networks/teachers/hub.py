@@ -81,7 +81,7 @@ def load_config(model: str) -> Any:
     return explained(model, lambda: transformers.AutoConfig.from_pretrained(model, trust_remote_code=False))
 
 
-def load_network(model: str, loader: str = "AutoModel", unused: Sequence[str] = ()) -> nn.Module:
+def load_hub_network(model: str, loader: str = "AutoModel", unused: Sequence[str] = ()) -> nn.Module:
     """Return a model with its weights in float32, whatever the file holds.
 
     Args:
@@ -111,7 +111,7 @@ def load_network(model: str, loader: str = "AutoModel", unused: Sequence[str] = 
 
 
 def check_missing(keys: Sequence[str], model: str, network: nn.Module, unused: Sequence[str] = ()) -> None:
-    """Refuse a network of which keys were left at random; the arguments are those of `load_network`."""
+    """Refuse a network of which keys were left at random; the arguments are those of `load_hub_network`."""
     missing = sorted(key for key in keys if not (unused and key.startswith(tuple(unused))))
     if missing:
         raise ValueError(

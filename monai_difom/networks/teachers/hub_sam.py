@@ -14,7 +14,7 @@ from torch import nn
 
 from ...utils import look_up
 from .base import InputContract, Teacher, TeacherMap, fixed_size
-from .hub import Normalisation, config_text, licence_of, load_config, load_network, read_normalisation
+from .hub import Normalisation, config_text, licence_of, load_config, load_hub_network, read_normalisation
 from .segment_anything import resample_positions
 
 _SAM = ("sam", "sam_vision_model")
@@ -78,7 +78,7 @@ class HubSAMTeacher(Teacher):
     ) -> None:
         model = str(model)
         kind = load_config(model).model_type
-        network: Any = load_network(model, look_up(f"model type of {model}", kind, _LOADERS), _UNUSED)
+        network: Any = load_hub_network(model, look_up(f"model type of {model}", kind, _LOADERS), _UNUSED)
         encoder = getattr(network, "vision_encoder", network)
         vision = encoder.config
         if kind in _SAM:

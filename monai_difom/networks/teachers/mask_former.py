@@ -14,7 +14,15 @@ import torch
 
 from ...utils import look_up
 from .base import Teacher, TeacherMap
-from .hub import Normalisation, config_text, explained, hub_contract, licence_of, load_config, load_network
+from .hub import (
+    Normalisation,
+    config_text,
+    explained,
+    hub_contract,
+    licence_of,
+    load_config,
+    load_hub_network,
+)
 
 _LARGEST = 32
 _FINEST = 4
@@ -107,7 +115,7 @@ class MaskFormerTeacher(Teacher):
         known = {f"stride{stride}": TeacherMap(int(channels), stride) for stride in (8, 16, _LARGEST)}
         known |= {f"stride{_FINEST}": TeacherMap(int(fine), _FINEST), _EVIDENCE: TeacherMap(1, _FINEST)}
         chosen = {name: look_up(f"map of {model}", name, known) for name in maps}
-        network = load_network(model, family.loader, _UNUSED)
+        network = load_hub_network(model, family.loader, _UNUSED)
         contract = hub_contract(model, Normalisation(), input_size, _LARGEST, mean, std)
         super().__init__(chosen, contract, licence or licence_of(model), model)
         self.family = family

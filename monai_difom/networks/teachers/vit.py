@@ -26,7 +26,7 @@ from .hub import (
     hub_contract,
     licence_of,
     load_config,
-    load_network,
+    load_hub_network,
 )
 
 
@@ -153,7 +153,7 @@ def _load(model: str) -> tuple[nn.Module, _Family]:
     """Load the configuration, choose the class by it, and load the weights."""
     config = load_config(model)
     family = look_up(f"model type of {model}", config.model_type, _FAMILIES)
-    return load_network(model, family.loader), family
+    return load_hub_network(model, family.loader), family
 
 
 def _licence(model: str, model_type: str) -> str:
