@@ -428,6 +428,7 @@ def test_a_missing_weight_file_of_the_teacher_is_said_before_any_image_is_read(
     workflow = bundle_workflow(
         CONFIGS, TRAIN, bundle_root=str(BUNDLE), teacher_weights="nowhere.safetensors", **override
     )
+    workflow.initialize()
     with pytest.raises(Exception, match=r".") as caught:
-        workflow.initialize()
+        workflow.run()
     assert "nowhere.safetensors" in str(cause_of(caught.value))
