@@ -18,17 +18,10 @@ if TYPE_CHECKING:
     from .datalists import split_validation, test_sets, train_validation, training_pairs
     from .dataset import EpochSampler, ItemError, ViewDataset
     from .duplicates import check_transfer
-    from .feature_store import (
-        POLICIES,
-        Build,
-        DamagedShardError,
-        FeatureStore,
-        StoreError,
-        build_shards,
-        define,
-        image_keys,
-        open_store,
-    )
+    from .feature_store import FeatureStore, define, image_keys, open_store
+    from .feature_store.build import Build, build_shards
+    from .feature_store.policies import POLICIES
+    from .feature_store.shards import DamagedShardError, StoreError
     from .groups import regroup, split_folds
     from .items import is_volume
     from .layouts import class_names, prepare_layout
@@ -57,10 +50,10 @@ else:
             "datalists": "split_validation test_sets train_validation training_pairs",
             "dataset": "EpochSampler ItemError ViewDataset",
             "duplicates": "check_transfer",
-            "feature_store": (
-                "POLICIES Build DamagedShardError FeatureStore StoreError build_shards define image_keys "
-                "open_store"
-            ),
+            "feature_store": "FeatureStore define image_keys open_store",
+            "feature_store.build": "Build build_shards",
+            "feature_store.policies": "POLICIES",
+            "feature_store.shards": "DamagedShardError StoreError",
             "groups": "regroup split_folds",
             "items": "is_volume",
             "layouts": "class_names prepare_layout",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Pool
@@ -20,6 +21,7 @@ class EncoderLevels(nn.Module):
 
     Args:
         widths: width of every level, from full resolution down.
+        block: ``act, norm, bias, dropout`` of every `DoubleConv`.
         decoder: module path of the last decoder map of each level but the deepest, from full resolution down.
 
     The other arguments are those of `DifomUNet`.
@@ -33,10 +35,7 @@ class EncoderLevels(nn.Module):
         spatial_dims: int,
         in_channels: int,
         widths: Sequence[int],
-        act: str | tuple,
-        norm: str | tuple,
-        bias: bool,
-        dropout: float,
+        block: tuple[Any, ...],
         latents: LatentMode,
         latent_channels: int,
         pretrained: str | os.PathLike | None,
@@ -49,7 +48,7 @@ class EncoderLevels(nn.Module):
             raise ValueError(f"features is {tuple(widths)}; {type(self).__name__} needs at least two levels.")
         self.divisor = 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(
-            DoubleConv(spatial_dims, before, width, act, norm, bias, dropout)
+            DoubleConv(spatial_dims, before, width, *block)
             for before, width in zip((in_channels, *widths[:-1]), widths, strict=True)
         )
         self.pool = Pool[Pool.MAX, spatial_dims](2)

@@ -62,22 +62,12 @@ class DifomUNet(EncoderLevels):
     ) -> None:
         widths = tuple(int(width) for width in features)
         depth = len(widths)
-        super().__init__(
-            spatial_dims,
-            in_channels,
-            widths,
-            act,
-            norm,
-            bias,
-            dropout,
-            latents,
-            latent_channels,
-            pretrained,
-            decoder=[f"decoder.{depth - 2 - i}" for i in range(depth - 1)],
-        )
+        block = (act, norm, bias, dropout)
+        last = [f"decoder.{depth - 2 - i}" for i in range(depth - 1)]
+        super().__init__(spatial_dims, in_channels, widths, block, latents, latent_channels, pretrained, last)
         # deepest level first, as it runs
         self.decoder = nn.ModuleList(
-            DoubleConv(spatial_dims, widths[i] + widths[i + 1], widths[i], act, norm, bias, dropout)
+            DoubleConv(spatial_dims, widths[i] + widths[i + 1], widths[i], *block)
             for i in reversed(range(depth - 1))
         )
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 1)

@@ -66,25 +66,15 @@ class DifomUNetPlusPlus(EncoderLevels):
     ) -> None:
         widths = tuple(int(width) for width in features)
         depth = len(widths)
-        super().__init__(
-            spatial_dims,
-            in_channels,
-            widths,
-            act,
-            norm,
-            bias,
-            dropout,
-            latents,
-            latent_channels,
-            pretrained,
-            # the last node of level i is x{i}_{depth-1-i}
-            decoder=[f"decoder.{depth - 2 - i}.{i}" for i in range(depth - 1)],
-        )
+        block = (act, norm, bias, dropout)
+        # the last node of level i is x{i}_{depth-1-i}
+        last = [f"decoder.{depth - 2 - i}.{i}" for i in range(depth - 1)]
+        super().__init__(spatial_dims, in_channels, widths, block, latents, latent_channels, pretrained, last)
         self.align_corners = align_corners
         # column j holds the nodes x{i}_{j}, i = 0 .. depth - 1 - j
         self.decoder = nn.ModuleList(
             nn.ModuleList(
-                DoubleConv(spatial_dims, j * widths[i] + widths[i + 1], widths[i], act, norm, bias, dropout)
+                DoubleConv(spatial_dims, j * widths[i] + widths[i + 1], widths[i], *block)
                 for i in range(depth - j)
             )
             for j in range(1, depth)
