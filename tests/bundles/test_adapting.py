@@ -10,7 +10,7 @@ import yaml
 
 from monai_difom.data import make_polyps
 from tests.apps.autolabel.tiny import DEFINITION
-from tests.bundles.commands import ROOT, bundle_workflow, first_cause
+from tests.bundles.commands import ROOT, bundle_workflow, call, command, first_cause
 
 BUNDLES = sorted(folder.name for folder in (ROOT / "bundles").iterdir())
 
@@ -55,6 +55,22 @@ def test_a_teacher_of_any_size_is_adapted(bundle: str, data: Path, tmp_path: Pat
     assert len(found["members"]) == 2
     assert found["test_sets"]["synthetic"]["n"] == 1
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.processes
+def test_two_processes_adapt_one_teacher(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump({"teacher_def": DEFINITION}))
+    bundle = ROOT / "bundles" / "polyp_difom"
+    files = [bundle / "configs/train.yaml", ROOT / "configs/multi_gpu.yaml", tmp_path / "teacher.yaml"]
+    given = {"bundle_root": bundle, "dataset_dir": data, "output_dir": tmp_path / "out", "image_size": 32}
+    given |= {"batch_size": 2, "adapt_epochs": 1, "progress": False, "device": "cpu"}
+    words = command("adapt", [str(file) for file in files], **given)
+    done = call(
+        [words[0], "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", *words[1:]]
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "out/adapt/teacher.json").read_text())
+    assert found["test_sets"]["synthetic"]["n"] == 1
 
 
 def test_a_bundle_without_a_teacher_to_adapt_says_what_to_add(data: Path, tmp_path: Path) -> None:
