@@ -99,6 +99,18 @@ def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
             )
 
 
+def test_no_class_that_torchscript_compiles_has_postponed_annotations() -> None:
+    for path in (PACKAGE / "networks").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        postponed = any(isinstance(n, ast.ImportFrom) and n.module == "__future__" for n in tree.body)
+        for node in ast.walk(tree) if postponed else ():
+            if isinstance(node, ast.ClassDef) and any("Module" in ast.unparse(base) for base in node.bases):
+                annotated = [
+                    ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)
+                ]
+                assert not annotated, f"{path.name}: TorchScript reads {node.name}.{annotated} as text"
+
+
 def test_no_class_has_a_name_of_monai() -> None:
     import monai.losses
     import monai.metrics
