@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .documents import NODE_LIMIT, read_json, read_yaml
+from .literals import literal_text
 
 _REFERENCE = re.compile(r"@(\w+(?:(?:::|#)\w+)*)")
 _DEPTH = 64
@@ -16,7 +17,7 @@ _DEPTH = 64
 def resolved(config: str | os.PathLike, name: str) -> Any:
     """Return one id of a configuration as plain data, references filled in.
 
-    An expression (``$``) or a macro (``%``) stays the text that it is.
+    An expression (``$``) or a macro (``%``) stays the text that it is; one that is nothing but a text in quotes is that text.
 
     Args:
         config: YAML or JSON file.
@@ -83,9 +84,12 @@ class _Filler:
             return {str(key): self.fill(child, f"{place}::{key}", within) for key, child in value.items()}
         if isinstance(value, list):
             return [self.fill(child, f"{place}::{i}", within) for i, child in enumerate(value)]
-        found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        if found is None:
+        if not isinstance(value, str):
             return value
+        found = _REFERENCE.fullmatch(value)
+        if found is None:
+            text = literal_text(value)
+            return value if text is None else text
         if found[1] in within:
             raise ValueError(f"{self.file}: {place} refers to itself by {value}.")
         try:

@@ -17,11 +17,13 @@ from monai.bundle import ConfigParser
 from monai.bundle.scripts import run
 
 from ...utils import unknown_name
+from .current_config import running_parser
 from .shipped import config_file
+from .typed_paths import keep_paths
 
 
 def check_overrides(arguments: Sequence[str] | None = None) -> None:
-    """Check the options of a `monai.bundle run` command against the ids of its configuration files.
+    """Check the options of a `monai.bundle run` command against the ids of its configuration files, and keep paths as typed.
 
     When the process is such a command, whatever stops it later is said once more in the last lines, without wrappers.
 
@@ -30,10 +32,15 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
             `monai.bundle run` command is left alone.
 
     Raises:
-        ValueError: an option is no top-level id of the files and no argument of `monai.bundle run`; names the nearest.
+        ValueError: an option is no top-level id of the files and no argument of `monai.bundle run`; names the nearest. Or a
+            path that cannot be kept, see `keep_paths`.
     """
     if arguments is None:
-        if "monai" not in sys.argv[0] or "bundle" not in sys.argv[0]:
+        parser = running_parser()
+        command = "monai" in sys.argv[0] and "bundle" in sys.argv[0] and sys.argv[1:2] == ["run"]
+        if parser is not None:
+            keep_paths(parser, option_values(sys.argv[2:]) if command else {})
+        if not command:
             return
         sys.excepthook = end_with_cause
         arguments = sys.argv[1:]

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from ...utils.configurations import resolved
+from ...utils.literals import literal, literal_text
 from ..runs.folder import RunFolder
 
 TRAIN = "configs/train.yaml"
@@ -109,6 +110,9 @@ def _absolute(value: Any) -> Any:
     """Return text that names something on this disk as an absolute path, at any depth; all else as it is."""
     if isinstance(value, Mapping):
         return {key: _absolute(child) for key, child in value.items()}
-    if not isinstance(value, str) or value.startswith(("$", "@", "%")) or not os.path.exists(value):
+    if not isinstance(value, str):
         return value
-    return os.path.abspath(value) if os.sep in value or Path(value).suffix else value
+    path = literal_text(value) or value
+    if path.startswith(("$", "@", "%")) or not os.path.exists(path):
+        return value
+    return literal(os.path.abspath(path)) if os.sep in path or Path(path).suffix else value

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from ...data import FeatureStore, ItemError
@@ -16,6 +15,7 @@ from ...data.feature_store import PICTURE
 from ...data.feature_store.build import is_finished, size_of
 from ...engines.feature_builder import FeatureBuilder
 from ..bundle.command_line import cause_of, check_overrides, config_files, option_values
+from ..bundle.typed_paths import typed_value
 
 
 def run_features(action: str, options: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def _builder(given: Mapping[str, str], words: Sequence[str]) -> FeatureBuilder:
         )
     # every image is read once: nothing is gained by keeping it
     changes: dict[str, Any] = {"cache_rate": 0.0} if "cache_rate" in parser.config else {}
-    changes |= {key: DefaultParseValue(value) for key, value in given.items() if key != "config_file"}
+    changes |= {key: typed_value(key, value) for key, value in given.items() if key != "config_file"}
     parser.update(changes)
     return parser.get_parsed_content("feature_builder")
 

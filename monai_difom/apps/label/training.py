@@ -21,7 +21,8 @@ from ...utils import atomic_path, file_digest, load_state, save_state, unknown_n
 from ...utils.documents import read_json
 from ...utils.weight_files import STUDENT
 from ..bundle.command_line import cause_of, end_with_cause
-from ..bundle.current_config import name_empty_run, running_config
+from ..bundle.current_config import name_empty_run, running_config, running_parser
+from ..bundle.typed_paths import keep_paths
 from ..deployed.facts import METADATA
 from ..deployed.network import WEIGHTS
 from ..export.formats import FORMATS
@@ -39,6 +40,9 @@ def start_label_run() -> None:
     MONAI Label shows the last lines of a training that it started. They say what was wrong, and not which expression failed.
     """
     name_empty_run()
+    parser = running_parser()
+    if parser is not None:
+        keep_paths(parser, {})
     if "monailabel" in sys.modules:
         sys.excepthook = end_with_cause
 

@@ -16,9 +16,11 @@ import yaml
 from monai.bundle import ConfigParser
 
 from ...utils import atomic_path, write_json
+from ...utils.literals import literal
 from ...utils.weight_files import STATE
 from ..bundle.command_line import check_overrides
 from ..bundle.shipped import bundle_folder, overlay_file
+from ..bundle.typed_paths import is_path
 from ..runs.folder import RunFolder
 from .layout import Layout, find_layout
 from .request import Request
@@ -140,7 +142,7 @@ def make_plan(request: Request) -> TrainingPlan:
     )
     places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": RunFolder(folder).models}
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
-        put(config, name, value)
+        put(config, name, kept(value) if is_path(name) or name == "teachers" else value)
     notes = (layout.note, _taught_by(request, taught))
     return TrainingPlan(folder, config, describe(bundle, config, request, layout), bundle, notes)
 
@@ -152,16 +154,16 @@ def control_of(plan: TrainingPlan) -> TrainingPlan:
     alone = merged([overlay_file(alone_overlay(plan.origin))])
     for name, value in {
         **alone,
-        "output_dir": str(folder),
-        "ckpt_dir": str(RunFolder(folder).models),
+        "output_dir": literal(str(folder)),
+        "ckpt_dir": literal(str(RunFolder(folder).models)),
     }.items():
         put(config, name, value)
     for name in ("soft_masks", "unlabelled", "feature_store"):
         if name in config:
             config[name] = None
-    config["bundle_root"] = str(folder / "source")
+    config["bundle_root"] = literal(str(folder / "source"))
     if "prepared_dir" in config:
-        config["prepared_dir"] = str(plan.folder / "data")
+        config["prepared_dir"] = literal(str(plan.folder / "data"))
     return TrainingPlan(folder, config, plan.metadata, plan.origin, ())
 
 
@@ -177,6 +179,13 @@ def alone_overlay(bundle: Path) -> str:
             f"without: {', '.join(ALONE)}."
         )
     return ALONE[bundle.name]
+
+
+def kept(value: Any) -> Any:
+    """Return a value whose texts MONAI gives back as they are, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: kept(child) for key, child in value.items()}
+    return literal(value) if isinstance(value, str) and not value.startswith(("@", "$", "%")) else value
 
 
 def write_text(file: Path, text: str) -> None:
