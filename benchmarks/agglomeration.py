@@ -110,7 +110,7 @@ def _tiles(image: Image.Image, mask: Image.Image, side: int) -> list[tuple[Image
 
 
 def vessels(data: Path, folder: Path) -> tuple[Pieces, Pieces]:
-    """DRIVE in 16 tiles an image, those that lie in the field of view; of the test images every second one."""
+    """DRIVE in 16 tiles per image, those that lie in the field of view; of the test images every second one."""
     found: list[Pieces] = []
     for part in ("training", "test"):
         pieces: Pieces = []
@@ -130,7 +130,7 @@ def vessels(data: Path, folder: Path) -> tuple[Pieces, Pieces]:
 
 
 def nuclei(data: Path, folder: Path) -> tuple[Pieces, Pieces]:
-    """The 2018 Data Science Bowl in 4 tiles an image; every fifth image is for the test, three tiles of each other one train."""
+    """The 2018 Data Science Bowl in 4 tiles per image; every fifth image is for the test, three tiles of each other one train."""
     train: Pieces = []
     test: Pieces = []
     files = sorted((data / "DSB2018_120" / "images").iterdir())

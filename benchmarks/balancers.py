@@ -108,7 +108,7 @@ def train(
 
 
 def draw(runs: dict[str, list[tuple[list[dict], dict[str, float]]]], file: Path) -> None:
-    """Weights over the epochs, one panel a balancer; below them the R2 of every teacher."""
+    """Weights over the epochs, one panel per balancer; below them the R2 of every teacher."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

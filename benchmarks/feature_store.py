@@ -192,7 +192,7 @@ def save_raw(builder: FeatureBuilder, folder: Path) -> int:
 
 
 class PublishedDataset:
-    """The published way: pictures from their files, one ``.pt`` a teacher and image, resized to 64x64 in the data set.
+    """The published way: pictures from their files, one ``.pt`` per teacher and image, resized to 64x64 in the data set.
 
     The augmentation is that of the other side.
     """

@@ -212,7 +212,7 @@ def nested_unets(size: int, repeats: int) -> dict[str, Any]:
 def table(rows: Sequence[Mapping[str, Any]], size: int, threads: int) -> str:
     """Return the rows as a Markdown table, cheapest first."""
     lines = [
-        f"Milliseconds an image of {size}x{size}, batch 1, float32, {threads} CPU threads:",
+        f"Milliseconds per image of {size}x{size}, batch 1, float32, {threads} CPU threads:",
         "",
         "| student | parameters (M) | GMACs | PyTorch | ONNX Runtime | OpenVINO |",
         "|---|---|---|---|---|---|",

@@ -89,7 +89,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--tolerance", type=float, default=2.0, help="of the surface Dice, in pixels or millimetres (2)")
     add("--mask-threshold", type=float, metavar="LEVEL", help="for masks of more than two values")
     add("--structures", nargs="+", default=[], metavar="NAME[=LABEL]", help="labels, or names of subfolders")
-    add("--workers", type=int, metavar="N", help="threads (one a CPU, at most 8)")
+    add("--workers", type=int, metavar="N", help="threads (one per CPU, at most 8)")
 
 
 def _taps(parser: argparse.ArgumentParser) -> None:
@@ -227,8 +227,8 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="two folders of runs: A, then B")
-    parser.add_argument("--a", nargs="+", metavar="RUN", help="runs of A, one a seed, in place of RUN RUN")
-    parser.add_argument("--b", nargs="+", metavar="RUN", help="runs of B, one a seed")
+    parser.add_argument("--a", nargs="+", metavar="RUN", help="runs of A, one per seed, in place of RUN RUN")
+    parser.add_argument("--b", nargs="+", metavar="RUN", help="runs of B, one per seed")
     parser.add_argument(
         "--metric", nargs="+", default=["dice"], metavar="SCORE", help="columns of <set>.csv, or all (dice)"
     )

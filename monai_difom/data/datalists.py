@@ -294,9 +294,7 @@ def _paired(
             )
     if problems:
         raise ValueError(
-            f"images and masks of {folder} do not pair up by name. "
-            + "; ".join(problems)
-            + ". Add the missing "
+            f"images and masks of {folder} do not pair up by name. {'; '.join(problems)}. Add the missing "
             "files or remove the ones without partner."
         )
     groups = groups_of(folder, images)

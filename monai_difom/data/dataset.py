@@ -167,8 +167,7 @@ class ViewDataset(Dataset):
         if random:
             raise ValueError(
                 f"the cached chain holds random transforms ({', '.join(random)}), whose first result would "
-                "be repeated "
-                "for ever. Move them to augment."
+                "be repeated for ever. Move them to augment."
             )
         if soft_masks is not None:
             check_soft_mask_chain(self.augment)

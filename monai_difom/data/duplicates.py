@@ -187,7 +187,7 @@ def _summary(values: Sequence[float]) -> dict[str, float]:
 def histogram(
     groups: Mapping[str, Sequence[float]], bins: int = 40, size: tuple[int, int] = (720, 160)
 ) -> Image.Image:
-    """Draw one row of bars a group, over a common axis from 0 to the largest value.
+    """Draw one row of bars per group, over a common axis from 0 to the largest value.
 
     Args:
         groups: title -> values >= 0.

@@ -25,9 +25,8 @@ class TrainingCheckpoint:
     The best student is that with the highest validation metric; without a validator it is the last one. A phase on features
     alone leaves the decoder as it was, so its scores say nothing: the last student counts until masks (or predictions) are
     learned. A score that is infinite or not a number is never the best, and a warning says so. Of a run with averaged weights the
-    student is the averaged one. After the last epoch its student is kept too, as
-    ``last_model.pt``: a score of it owes nothing to the choice of an epoch. Files are written beside their place and renamed, so
-    that a kill leaves the former one whole.
+    student is the averaged one. After the last epoch its student is kept too, as ``last_model.pt``: a score of it owes nothing to
+    the choice of an epoch. Files are written beside their place and renamed, so that a kill leaves the former one whole.
 
     Args:
         save_dir: folder of both files.

@@ -111,7 +111,7 @@ def panel(
     """Lay RGB maps ``(3, h, w)`` in [0, 1] out as a grid of squares under column titles.
 
     Args:
-        rows: one list of maps a row.
+        rows: one list of maps per row.
         titles: one title per column.
         side: side of a square in pixels.
         gap: white space between squares in pixels.

@@ -114,7 +114,7 @@ def surface_scores(
     steps = (1.0,) * mask.ndim if spacing is None else tuple(float(step) for step in spacing)
     if len(steps) != mask.ndim or not all(step > 0 and math.isfinite(step) for step in steps):
         raise ValueError(
-            f"spacing is {list(steps)}; allowed is one positive number an axis, here {mask.ndim}."
+            f"spacing is {list(steps)}; allowed is one positive number per axis, here {mask.ndim}."
         )
     if not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}; allowed is a distance from 0.")

@@ -98,7 +98,7 @@ class RandGeometryd(Randomizable, MapTransform):
 
     Args:
         keys: keys of ``(C, H, W)`` or ``(C, D, H, W)`` tensors of one size; volumes are moved in their slices.
-        sampling: ``"bilinear"`` for pictures and soft masks, ``"nearest"`` for masks; one for all keys or one a key.
+        sampling: ``"bilinear"`` for pictures and soft masks, ``"nearest"`` for masks; one for all keys or one per key.
         rotate: largest turn in degrees, 0 to 180 (any angle).
         scale: smallest and largest factor on the size, drawn log-uniformly.
         shift: largest shift as a share of the side, from 0.

@@ -161,7 +161,7 @@ def run_trainer(folder: Path, rank: int, world: int) -> dict[str, Any]:
 
 
 def pretrain(rank: int, world: int) -> dict[str, Any]:
-    """Pre-train an encoder by both methods, four images a step on all processes together."""
+    """Pre-train an encoder by both methods, four images per step on all processes together."""
     images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(4)).byte()
     found: dict[str, Any] = {}
     for method in ("mae", "moco_v3"):

@@ -77,7 +77,7 @@ def test_two_empty_masks_agree() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spacing": (1.0,)}, "one positive number an axis, here 2"),
+        ({"spacing": (1.0,)}, "one positive number per axis, here 2"),
         ({"spacing": (1.0, 0.0)}, "one positive number"),
         ({"tolerance": -1.0}, "a distance from 0"),
     ],

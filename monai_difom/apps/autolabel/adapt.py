@@ -56,7 +56,7 @@ class Adaptation:
 
     Every member is trained in a folder of its own below ``output_dir`` (one alone in ``output_dir`` itself), with record,
     curves, checkpoints, summary and tables of scores, and ``model.pt`` of the best epoch by validation. With K folds there are K
-    members a seed, each trained without one fold: on a labelled image those speak that have not learned its mask by heart.
+    members per seed, each trained without one fold: on a labelled image those speak that have not learned its mask by heart.
 
     Args:
         definition: ``_target_`` and arguments of the network, plain data: a segmenter of one channel per structure (sigmoid).

@@ -70,7 +70,7 @@ class Deployment:
             or min(self.std) <= 0
         ):
             raise ValueError(
-                f"mean is {self.mean}, std {self.std}; give one each a channel, for 1 or 3 channels, std above 0."
+                f"mean is {self.mean}, std {self.std}; give one for each channel, for 1 or 3 channels, std above 0."
             )
         if not 0 <= self.threshold <= 1:  # false for nan too
             raise ValueError(
@@ -78,7 +78,7 @@ class Deployment:
             )
         if not self.structures or not all(name and name.isprintable() for name in self.structures):
             raise ValueError(
-                f"structures are {self.structures!r}; allowed are names that can be printed, one a channel."
+                f"structures are {self.structures!r}; allowed are names that can be printed, one per channel."
             )
 
     @classmethod
@@ -125,7 +125,7 @@ class Deployment:
         return F.interpolate(found, tuple(size), mode="bilinear", align_corners=False)[0].numpy()
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the boolean masks ``(structures, H, W)`` of probabilities; of softmax's, at most one a pixel."""
+        """Return the boolean masks ``(structures, H, W)`` of probabilities; of softmax's, at most one per pixel."""
         if self.activation == "sigmoid" or len(probabilities) == 1:
             return probabilities >= self.threshold
         background = 1 - probabilities.sum(0, keepdims=True)

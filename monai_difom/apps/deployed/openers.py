@@ -58,7 +58,7 @@ def open_onnx(file: Path) -> tuple[Logits, str | None]:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    # the runtime has exceptions of its own, one a failure
+    # the runtime has exceptions of its own, one per failure
     except Exception as error:
         raise ValueError(f"{file} is not readable ONNX: {str(error).splitlines()[0]}") from error
     if not session.get_inputs() or not session.get_outputs():

@@ -127,8 +127,8 @@ def told(record: Mapping[str, Any]) -> str:
 def install_weights(bundle: str | os.PathLike, weights: str | os.PathLike, record: Mapping[str, Any]) -> None:
     """Make a student's weights those of a bundle, and keep those before as ``models/model_before.pt``.
 
-    The metadata tell it: ``trained_on_labels`` has one record a training, so that the scores of the card are not taken for those
-    of the new weights.
+    The metadata tell it: ``trained_on_labels`` has one record per training, so that the scores of the card are not taken for
+    those of the new weights.
 
     Args:
         bundle: folder with ``models/model.pt``.

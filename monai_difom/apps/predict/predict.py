@@ -286,7 +286,7 @@ def run_predict(model: Path, given: Path, output: Path, **options: Any) -> int:
     each = 1000 * found["network_seconds"] / max(count, 1)
     print(
         f"{output}: {count} masks and {TABLE}; {count / seconds:.1f} frames per second with reading and writing, "
-        f"{each:.1f} ms a frame for the network."
+        f"{each:.1f} ms per frame for the network."
     )
     if found["skipped"]:
         print(f"{len(found['skipped'])} skipped, see above.")

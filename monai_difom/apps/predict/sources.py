@@ -196,7 +196,7 @@ def _declared_length(opened: Any) -> int:
 
 
 def frame_rate(path: Path) -> float:
-    """Return a video's frames a second, 25 where it does not say."""
+    """Return a video's frames per second, 25 where it does not say."""
     rate = float(_open_video(path).get(require("cv2").CAP_PROP_FPS))
     return rate if 0 < rate < 1000 else 25.0
 

@@ -22,7 +22,7 @@ class Column:
     """One or several runs of the same recipe.
 
     Args:
-        runs: the runs, one a seed.
+        runs: the runs, one per seed.
         role: ``baseline``, ``teacher`` or empty.
         style: number of its colour, dash and marker.
         label: its name on the page.

@@ -59,7 +59,7 @@ def key_figures(columns: Sequence[Column]) -> str:
 
 
 def results(columns: Sequence[Column]) -> str:
-    """One table a test set: scores down, runs across."""
+    """One table per test set: scores down, runs across."""
     parts = []
     for name in test_set_names(columns):
         tables = [column.tables[name] for column in columns if name in column.tables]

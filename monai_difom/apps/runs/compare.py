@@ -35,7 +35,7 @@ def run_compare(
 
     Args:
         runs: two folders, A and B.
-        a: folders of A, one a seed, in place of `runs`.
+        a: folders of A, one per seed, in place of `runs`.
         b: folders of B.
         metric: score columns; ``all`` for every one.
         json: file for the figures.

@@ -1,6 +1,6 @@
 """What the pictures of a report need: outlines of mask and prediction of every test image, and a few of the images.
 
-Outlines are kept, not maps: some kilobytes an image at any size, so that a report shows any image of any run, with the
+Outlines are kept, not maps: a few kilobytes per image at any size, so that a report shows any image of any run, with the
 outlines of several runs on one picture, without the network and without the data set.
 """
 

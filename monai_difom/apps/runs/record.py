@@ -42,7 +42,7 @@ def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         output_dir: the run's folder.
 
     Returns:
-        The record: ``status`` ("running"), ``sessions`` (command, times, device, versions; one a start), ``seed``, ``plan``,
+        The record: ``status`` ("running"), ``sessions`` (command, times, device, versions; one per start), ``seed``, ``plan``,
         ``epochs``, ``train_images``, ``checkpoints``, ``student`` and ``teachers`` (source, licence, signature, parameters).
     """
     files = RunFolder(output_dir)

@@ -157,7 +157,7 @@ def merge(tables: Sequence[Table], names: Sequence[str]) -> Table:
     """Put the scores of several runs on the same images into one table.
 
     Args:
-        tables: one table a run.
+        tables: one table per run.
         names: the runs' names, for the message.
 
     Raises:

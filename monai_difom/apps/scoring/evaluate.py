@@ -155,7 +155,7 @@ def evaluate_sets(
     structures: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Score a student on test sets and write one CSV a set.
+    """Score a student on test sets and write one CSV per set.
 
     Args:
         network: student.
@@ -250,7 +250,7 @@ def evaluate_bundle(
     structures: Sequence[str] | None = None,
     **options: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Score a trained student and write ``evaluation.json`` beside one CSV a test set.
+    """Score a trained student and write ``evaluation.json`` beside one CSV per test set.
 
     Args:
         network: the student, without its weights.

@@ -72,7 +72,7 @@ def evaluate_folders(
         threshold: share of a map's range from which a pixel is foreground.
         spacing: size of a pixel ``(height, width)`` in millimetres, the same for all; None measures in pixels.
         tolerance: of the normalised surface Dice, in the unit of the spacing.
-        workers: threads; None takes one a CPU, at most eight.
+        workers: threads; None takes one per CPU, at most eight.
         mask_threshold: level of the mask's file from which a pixel is foreground; None refuses masks of more than two values.
         structures: of several structures either ``name=label``, where the pictures hold labels (multi-class), or ``name``,
             where both folders have a subfolder of that name with maps and masks (multi-label).

@@ -343,7 +343,7 @@ def image_keys(items: Sequence[Mapping[str, Any]], progress: bool = False) -> li
         progress: show a bar.
 
     Returns:
-        The first 32 hexadecimal digits of a SHA-256 over the bytes, one an item.
+        The first 32 hexadecimal digits of a SHA-256 over the bytes, one per item.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
         found = pool.map(image_key, items)

@@ -54,7 +54,7 @@ class TimmTokens(nn.Module):
         self.depth = len(self.model.blocks)
         self.width = int(self.model.embed_dim)
         self.prefix = int(self.model.num_prefix_tokens)
-        # rotary position embeddings, of which some models have one a layer
+        # rotary position embeddings, of which some models have one per layer
         self.rotary = hasattr(self.model, "rope")
         self.rope_of_layer = bool(getattr(self.model, "rope_mixed", False))
         self.model.set_input_size(fit_to_patch(list(image_size), self.patch))

@@ -21,7 +21,7 @@ from tests.networks.nets.published import (
     published_keys,
 )
 
-# a Res2Net in small: same blocks, one a stage
+# a Res2Net in small: same blocks, one per stage
 TINY = {"layers": (1, 2, 1, 1), "channels": (16, 20, 24, 32), "stem_width": 8}
 WIDTHS = {"features": 4, "reverse_features": (7, 6, 5)}
 PUBLISHED = {
