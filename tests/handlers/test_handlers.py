@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.losses import DiceCELoss, DiceLoss
 from PIL import Image
+from rich.console import Console
 
 from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import (
@@ -104,13 +106,25 @@ def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path:
     assert load_state(tmp_path / "last.pt")["epoch"] == 3
 
 
-def test_progress_measures_the_share_of_time_waited_for_data(
-    data: Path, capsys: pytest.CaptureFixture
+def test_a_terminal_shows_a_table_that_tells_phase_terms_validation_and_time(data: Path) -> None:
+    output = io.StringIO()
+    shown = TrainingProgress(console=Console(file=output, force_terminal=True, width=100))
+    make_trainer(data, handlers=[PhaseLog(), shown]).run()
+    assert 0 <= shown.wait <= 1
+    text = output.getvalue()
+    assert all(word in text for word in ("refine, epoch 3 of 3", "segmentation", "waits for data", "left"))
+
+
+def test_a_file_gets_plain_lines_and_one_that_foretells_time_and_memory(
+    data: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    bar = TrainingProgress()
-    make_trainer(data, handlers=[bar]).run()
-    assert 0 <= bar.wait <= 1
-    assert "refine 3/3" in capsys.readouterr().err
+    with caplog.at_level("INFO"):
+        make_trainer(data, handlers=[PhaseLog(), TrainingProgress()]).run()
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\r" not in said.out + said.err
+    foretold = [record.message for record in caplog.records if "Memory so far" in record.message]
+    assert len(foretold) <= 1
 
 
 def test_scalars_go_to_tensorboard(data: Path, tmp_path: Path) -> None:

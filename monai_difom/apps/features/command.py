@@ -14,6 +14,7 @@ from ...data import FeatureStore, ItemError
 from ...data.feature_store import PICTURE
 from ...data.feature_store.build import is_finished, size_of
 from ...engines.feature_builder import FeatureBuilder
+from ...utils.durations import duration
 from ..bundle.command_line import cause_of, check_overrides, config_files, option_values
 from ..bundle.typed_paths import typed_value
 
@@ -82,7 +83,7 @@ def _estimate(builder: FeatureBuilder, _samples: int) -> int:
         f"{cost['images']} images, {cost['rows']} targets of {size_of(cost['row_bytes'])} are to be stored."
     )
     print(f"disk: {size_of(cost['bytes'])} of {size_of(cost['free'])} that are free")
-    print(f"time: {_duration(cost['seconds'])} on {builder.device}, by a probe of one batch")
+    print(f"time: {duration(cost['seconds'])} on {builder.device}, by a probe of one batch")
     return 0 if cost["bytes"] <= cost["free"] else 1
 
 
@@ -127,9 +128,3 @@ def _info(store: FeatureStore) -> int:
     for name in sorted(set(index["shards"]) - set(finished)):
         print(f"  shard {name} is missing or damaged: build again")
     return 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -108,10 +108,3 @@ def with_interval(estimate: Estimate, score: Score, sign: str = "") -> str:
     return f"<b>{number(estimate.mean, sign, score)}</b>" + (
         f'<span class="ends">{ends}</span>' if ends else ""
     )
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ...utils.durations import duration
 from ..runs.folder import RunFolder
 from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
-from .html import NONE, details, duration, grid, number, section, short, table, text
+from .html import NONE, details, grid, number, section, short, table, text
 
 # configuration of a bundle -> its name for people
 OPTIONS = {

@@ -96,7 +96,9 @@ def finish(folder: Path) -> FinishedRun:
 
 
 def _run(plan: TrainingPlan, resume: bool = False) -> None:
-    done = subprocess.run(plan.words(resume), check=False)
+    # MONAI warns of what any configuration may do; this one is what was asked for
+    quiet = {"PYTHONWARNINGS": "ignore::UserWarning", **os.environ}
+    done = subprocess.run(plan.words(resume), env=quiet, check=False)
     if done.returncode:
         raise RunError(
             f"the training in {plan.folder} ended with status {done.returncode}; the lines above say why. What it had reached is "
