@@ -19,7 +19,7 @@ from .network import WEIGHTS, load_network
 from .openers import torch_logits
 
 # weights, which a bundle's own configuration opens, may be in another file too
-_BY_SUFFIX = {form.suffix: form for form in reversed(FORMATS.values())} | {".safetensors": FORMATS["bundle"]}
+_BY_SUFFIX = {form.suffix: form for form in FORMATS.values()} | {".safetensors": FORMATS["bundle"]}
 
 
 @dataclass(frozen=True)
