@@ -68,16 +68,18 @@ def make_trainer(
     data: Path, plan: Plan | None = None, handlers: Any = (), **changes: Any
 ) -> DistillationTrainer:
     """A trainer over everything above; the seed alone decides the first weights."""
-    train, _ = train_validation(data, 0.25)
-    dataset = ViewDataset(
-        train,
-        loading_chain(SIZE),
-        changes.pop("augment", None) or training_augmentation(),
-        progress=False,
-        features=changes.pop("features", None),
-    )
-    sampler = EpochSampler(len(dataset), **changes.pop("sampler", {}))
-    loader = DataLoader(dataset, batch_size=changes.pop("batch_size", 3), sampler=sampler, num_workers=0)
+    loader = changes.pop("loader", None)
+    if loader is None:
+        train, _ = train_validation(data, 0.25)
+        dataset = ViewDataset(
+            train,
+            loading_chain(SIZE),
+            changes.pop("augment", None) or training_augmentation(),
+            progress=False,
+            features=changes.pop("features", None),
+        )
+        sampler = EpochSampler(len(dataset), **changes.pop("sampler", {}))
+        loader = DataLoader(dataset, batch_size=changes.pop("batch_size", 3), sampler=sampler, num_workers=0)
     teacher = changes.pop("teacher", None) or make_teacher()
     torch.manual_seed(0)
     student = changes.pop("student", None) or DifomUNet(2, 3, 1, (4, 6, 8))
@@ -90,7 +92,9 @@ def make_trainer(
         fit_images=6,
     )
     distiller = Distiller(student, targets, changes.pop("taps", None))
-    objective = Objective(DiceCELoss(sigmoid=True), changes.pop("balancer", None))
+    objective = Objective(
+        changes.pop("loss", None) or DiceCELoss(sigmoid=True), changes.pop("balancer", None)
+    )
     optimizer = torch.optim.AdamW(
         [*distiller.parameters(), *targets.parameters(), *objective.parameters()],
         lr=changes.pop("learning_rate", 2e-3),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .autolabel.label import label_images
     from .bundle.command_line import check_images, check_overrides
     from .bundle.current_config import running_settings
+    from .bundle.extra_images import check_soft_masks, check_unlabelled_images
     from .bundle.pretrain import pretrain_encoder
     from .bundle.stages import (
         check_transfer_set,
@@ -51,6 +52,7 @@ else:
             "autolabel.label": "label_images",
             "bundle.command_line": "check_images check_overrides",
             "bundle.current_config": "running_settings",
+            "bundle.extra_images": "check_soft_masks check_unlabelled_images",
             "bundle.pretrain": "pretrain_encoder",
             "bundle.stages": (
                 "check_transfer_set join_stages keep_best last_checkpoint run_ids run_stage start_encoder "

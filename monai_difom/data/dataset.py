@@ -169,6 +169,7 @@ class ViewDataset(Dataset):
                 f"the cached chain holds random transforms ({', '.join(random)}), whose first result would "
                 "be repeated for ever. Move them to augment."
             )
+        self.soft_masks = soft_masks
         if soft_masks is not None:
             check_soft_mask_chain(self.augment)
             self.transform = with_soft_masks(self.transform, soft_masks)

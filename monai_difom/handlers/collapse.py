@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,31 +12,14 @@ from ignite.engine import Engine, Events
 from ..engines.trainer import DistillationTrainer
 from ..targets.standardize import StreamingCovariance
 from ..utils import is_main_rank
+from .collapse_figures import figures
+from .soft_masks import SoftMaskFit
 
 logger = logging.getLogger(__name__)
 
 
 class CollapseError(RuntimeError):
     """A distillation term collapsed, and the run is strict about it."""
-
-
-def figures(target: StreamingCovariance, error: float) -> dict[str, float]:
-    """Return a term's ``r2, target_variance, effective_rank``.
-
-    Args:
-        target: statistics of the target.
-        error: squared error of the student, summed over positions and channels.
-    """
-    eigenvalues = torch.linalg.eigvalsh(target.scatter / target.count).clamp_min(0)
-    total = float(eigenvalues.sum())
-    shares = eigenvalues / max(total, 1e-30)
-    entropy = float(-(shares * shares.clamp_min(1e-30).log()).sum())
-    alive = total > 1e-12
-    return {
-        "r2": 1 - error / (total * target.count) if alive else 0.0,
-        "target_variance": total / len(eigenvalues),
-        "effective_rank": math.exp(entropy) if alive else 0.0,
-    }
 
 
 class CollapseMonitor:
@@ -50,7 +32,8 @@ class CollapseMonitor:
       directions the target still has.
 
     A term is collapsed when its target has lost nearly all the variance that it had before training, or has (almost)
-    one direction left. Measured before training and at the end of every phase that gives the term a weight.
+    one direction left. Measured before training and at the end of every phase that gives the term a weight. Of soft masks, see
+    `SoftMaskFit`.
 
     Args:
         loader: validation batches with ``image``, and ``teacher_image`` or stored ``targets``.
@@ -87,6 +70,8 @@ class CollapseMonitor:
         if engine.distils:
             engine.add_event_handler(Events.STARTED, self._before)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
+        if getattr(getattr(engine.data_loader, "dataset", None), "soft_masks", None) is not None:
+            SoftMaskFit(self.results).attach(engine)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first variances and the last results."""
@@ -94,7 +79,8 @@ class CollapseMonitor:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up the figures of an interrupted run."""
-        self.first_variance, self.results = dict(state["first_variance"]), dict(state["results"])
+        self.first_variance = dict(state["first_variance"])
+        self.results.update(state["results"])
 
     @torch.no_grad()
     def measure(self, terms: Iterable[str]) -> dict[str, dict[str, float]]:

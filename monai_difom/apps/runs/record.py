@@ -16,6 +16,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from ... import __version__
+from ...data import ViewDataset
 from ...engines import DistillationTrainer
 from ...handlers import TrainingCheckpoint
 from ...networks.student import as_student
@@ -59,6 +60,7 @@ def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         "plan": trainer.plan.as_dict(),
         "epochs": trainer.plan.epochs,
         "train_images": len(getattr(trainer.data_loader, "dataset", [])),
+        **count_images(trainer),
         "checkpoints": str(saver.folder) if isinstance(saver, TrainingCheckpoint) else None,
         "student": describe_student(trainer),
         "teachers": describe_teachers(trainer),
@@ -82,6 +84,14 @@ def finish_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -
     return record
 
 
+def count_images(trainer: DistillationTrainer) -> dict[str, int]:
+    """Return how many training images have masks drawn by a person (``labelled``), and how many have none (``unlabelled``)."""
+    dataset: Any = getattr(trainer.data_loader, "dataset", None)
+    if not isinstance(dataset, ViewDataset):
+        return {}
+    return {"labelled": dataset.labelled, "unlabelled": len(dataset) - dataset.labelled}
+
+
 def describe_student(trainer: DistillationTrainer) -> dict[str, Any]:
     """Return class and parameters of the student, without what is dropped from the exported file."""
     student = trainer.distiller.student
@@ -91,8 +101,17 @@ def describe_student(trainer: DistillationTrainer) -> dict[str, Any]:
 
 
 def describe_teachers(trainer: DistillationTrainer) -> dict[str, dict[str, Any]]:
-    """Return source, licence, signature and parameters of every teacher; empty when none is used."""
-    return {
+    """Return source, licence, signature and parameters of every teacher, and of the teachers of soft masks what these know.
+
+    Empty when none is used.
+    """
+    masks = getattr(getattr(trainer.data_loader, "dataset", None), "soft_masks", None)
+    signed = getattr(masks, "teachers", {masks.folder.name: "unsigned"}) if masks is not None else {}
+    said = {
+        name: {"source": f"soft masks of {name}", "licence": "that of its weights", "signature": signature}
+        for name, signature in signed.items()
+    }
+    own = {
         name: {
             "source": teacher.source,
             "licence": teacher.licence,
@@ -101,6 +120,7 @@ def describe_teachers(trainer: DistillationTrainer) -> dict[str, dict[str, Any]]
         }
         for name, teacher in (trainer.targets.teachers.items() if trainer.distils else ())
     }
+    return {**said, **own}
 
 
 @torch.no_grad()

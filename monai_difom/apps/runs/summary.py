@@ -14,13 +14,18 @@ from ...engines import DistillationTrainer
 from ...handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
 from ...handlers.teachers import FIGURES
 from ...utils import main_rank_only, write_json
+from ..autolabel.adapted import read_adapted
+from ..bundle.current_config import running_config
 from .folder import RunFolder
-from .record import describe_student, describe_teachers
+from .record import count_images, describe_student, describe_teachers
 
 
 @main_rank_only
 def summarize(
-    trainer: DistillationTrainer, test_sets: Mapping[str, Mapping[str, float]], output_dir: str | os.PathLike
+    trainer: DistillationTrainer,
+    test_sets: Mapping[str, Mapping[str, float]],
+    output_dir: str | os.PathLike,
+    adapted: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Write ``summary.json`` and ``history.json`` of a run.
 
@@ -29,16 +34,20 @@ def summarize(
             where they are attached.
         test_sets: scores by test set, of `evaluate_sets`.
         output_dir: the run's folder.
+        adapted: folder of the adapted teacher that made the soft masks, of the id ``adapt``.
 
     Returns:
-        The summary: ``test_sets``; ``phases`` (name, epochs, seconds, last value of every term and weight); ``collapse`` (term ->
+        The summary: ``recipe`` (of the running configuration); ``labelled`` and ``unlabelled`` (numbers of training images);
+        ``test_sets``; ``phases`` (name, epochs, seconds, last value of every term and weight); ``collapse`` (term ->
         r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
         ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
         `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature,
-        parameters); ``student``; ``versions``.
+        parameters); ``stages`` (``adapt`` -> the adapted teacher's ``best`` and ``test_sets``); ``student``; ``versions``.
     """
     log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
     summary = {
+        "recipe": (running_config() or {}).get("recipe"),
+        **count_images(trainer),
         "test_sets": {name: dict(scores) for name, scores in test_sets.items()},
         "phases": log.summary() if isinstance(log, PhaseLog) else [],
         "collapse": monitor.results if isinstance(monitor, CollapseMonitor) else {},
@@ -48,6 +57,8 @@ def summarize(
         "student": describe_student(trainer),
         "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
+    if adapted is not None:
+        _add_adapted(summary, adapted)
     teachers = trainer.stateful.get("teachers")
     figures: dict[int, dict[str, Any]] = {}
     if isinstance(teachers, TeacherDiagnostics):
@@ -58,3 +69,14 @@ def summarize(
         write_json(RunFolder(output_dir).history, history)
     write_json(RunFolder(output_dir).summary, summary)
     return summary
+
+
+def _add_adapted(summary: dict[str, Any], folder: str | os.PathLike) -> None:
+    """Put an adapted teacher's scores beside the student's, and its source and licence with the teachers of the soft masks."""
+    teacher = read_adapted(folder)
+    best = max((member.best for member in teacher.members), key=lambda found: found.get("best") or 0.0)
+    summary["stages"] = {"adapt": {"best": dict(best), "test_sets": dict(teacher.test_sets)}}
+    signatures = {teacher.signature(member) for member in teacher.members}
+    for found in summary["teachers"].values():
+        if found["signature"] in signatures:
+            found.update(source=teacher.source, licence=teacher.licence)
