@@ -139,8 +139,6 @@ class Objective(nn.Module):
 
     def _segment(self, outputs: list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         """The mask loss of one output, or of several."""
-        if not len(label):
-            return zero_of(outputs[-1])
         if len(outputs) == 1:
             return self.segmentation(outputs[0], label)
         if isinstance(self.segmentation, (DeepSupervision, DeepSupervisionLoss)):

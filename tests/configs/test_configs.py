@@ -198,3 +198,8 @@ def test_a_teacher_to_adapt_is_built_for_the_task_and_no_smaller_than_the_studen
         config.update({"image_size": size})
         config.parse(True)
         assert config.get_parsed_content("teacher_size") == wanted
+
+
+def test_the_published_recipe_is_the_phases_of_the_paper() -> None:
+    recipe, phases = (ROOT / "configs" / name for name in ("recipes/published.yaml", "phases/paper.yaml"))
+    assert recipe.read_text() == phases.read_text()

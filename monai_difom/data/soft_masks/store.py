@@ -116,8 +116,8 @@ class SoftMasks:
         return self._keys[path][1]
 
     def has(self, image: str | os.PathLike) -> bool:
-        """Return whether there is a soft mask of an image, as it is now."""
-        return self.key(image) in self.entries
+        """Return whether there is a soft mask of an image, as it is now; none is in a folder that is still to be filled."""
+        return (self.folder / INDEX).is_file() and self.key(image) in self.entries
 
     def entry(self, image: str | os.PathLike) -> dict[str, Any]:
         """Return what is known of an image's soft mask.
