@@ -25,6 +25,7 @@ DIFFERENT = {
     "teacher_licence": "as teacher_def",
     "teacher_source": "as teacher_def",
     "adapt_epochs": "task_specific_kd adapts as its first stage",
+    "adapt_steps": "only polyp_difom states how long an epoch is",
     "terms": "what is distilled is what the methods differ in",
     "segmentation_loss": "agglomerated_encoder leaves out structures that an image is not annotated for",
     "plan": "task_specific_kd trains in stages, and train is the last one",
