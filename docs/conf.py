@@ -73,11 +73,14 @@ def module_page(name: str) -> str:
     for constant in getattr(module, "__all__", ()):
         value = getattr(module, constant)
         if not callable(value) and not isinstance(value, ModuleType):
-            # Sphinx reads the comment (#:) in the file that the constant is from
-            files = Path(str(module.__file__)).parent.glob("*.py")
-            home = next(f.stem for f in files if re.search(rf"^{constant}\b.*=", f.read_text(), re.MULTILINE))
-            short = "" if len(repr(value)) < 200 else "   :no-value:\n"
-            page += f".. autodata:: {full}.{home}.{constant}\n{short}\n"
+            # Sphinx reads the comment (#:) in the file that the constant is from, perhaps of another module
+            root = Path(str(module.__file__)).parent
+            files = (file for folder in (root, root.parent) for file in sorted(folder.rglob("*.py")))
+            home = next(f for f in files if re.search(rf"^{constant}\b.*=", f.read_text(), re.MULTILINE))
+            place = ".".join(home.relative_to(root.parents[1]).with_suffix("").parts)
+            options = "" if len(repr(value)) < 200 else "   :no-value:\n"
+            options += "" if home.is_relative_to(root) else "   :no-index:\n"
+            page += f".. autodata:: {place}.{constant}\n{options}\n"
     return page
 
 
