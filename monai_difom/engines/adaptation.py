@@ -140,6 +140,7 @@ def adaptation_trainer(
         sampler=sampler,
         num_workers=settings.num_workers,
         drop_last=len(sampler) >= settings.batch_size,
+        pin_memory=torch.device(device).type == "cuda",
     )
     return DistillationTrainer(
         device=device,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from monai.networks.layers.factories import Conv
 from torch import nn
 
 from ..networks.student import as_student
-from ..networks.taps import Tap, get_module, probe_taps, read_taps
+from ..networks.taps import Tap, evaluating, get_module, probe_taps, read_taps
 from ..targets import TargetPipeline
 from ..utils import unknown_name
 
@@ -92,6 +92,7 @@ class Distiller(nn.Module):
                 )
             self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, channels))
         self.term_taps = {name: term.tap for name, term in targets.terms.items()}
+        self._grids: dict[tuple[int, ...], dict[str, Sequence[int]]] = {}
 
     def _use(self, known: Mapping[str, Tap], name: str) -> None:
         source = known[name].source
@@ -107,8 +108,25 @@ class Distiller(nn.Module):
         Of a student with side outputs, the logits are a list in train mode.
         """
         logits, maps = read_taps(self.student, image, self.taps)
+        return logits, self.mapped(maps)
+
+    def mapped(self, maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return term -> head output, of the maps at the student's taps."""
         heads = zip(self.term_names, self.heads, strict=True)
-        return logits, {name: head(maps[self.term_taps[name]]) for name, head in heads}
+        return {name: head(maps[self.term_taps[name]]) for name, head in heads}
+
+    def grids(self, image: torch.Tensor) -> dict[str, Sequence[int]]:
+        """Return term -> grid of the student's map of images of this size, found by one forward pass for each size.
+
+        Args:
+            image: ``(B, C, *spatial)``; one image is enough.
+        """
+        size = tuple(image.shape[2:])
+        if size not in self._grids:
+            with evaluating(self):
+                _, mapped = self(image)
+            self._grids[size] = {name: value.shape[2:] for name, value in mapped.items()}
+        return self._grids[size]
 
     def frozen_modules(self, names: tuple[str, ...]) -> list[nn.Module]:
         """Return the student's modules named in a phase's ``freeze``.

@@ -20,11 +20,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import define
 from ..losses.annotated import annotated_images
-from ..networks.taps import evaluating
 from ..targets import TargetPipeline
 from ..utils import Readings, average_in_place, copy_from_main, own_rank, world_size
 from .average import WeightAverage
 from .checkpoint import Stateful, resume_training, training_state
+from .compiled import CompiledDistiller
 from .distiller import Distiller
 from .figures import FigureEvents, StepFigures, StepLog
 from .objective import Objective
@@ -78,6 +78,8 @@ class DistillationTrainer(SupervisedTrainer):
             Volumes keep theirs.
         ema: factor of a moving average of the student's weights, such as 0.999 (see `WeightAverage`). From the end of an epoch to
             the start of the next, and after the run, the student holds the averages: they are validated and saved. None for none.
+        compile: run the student and its heads through `torch.compile`, which pays on GPUs in long trainings; or its arguments,
+            such as ``{"mode": "max-autotune"}``. What is validated, saved and exported is the plain network.
         log_interval: steps between two readings of what they cost, each of which waits for the device.
         resume: checkpoint file, or a run's folder of checkpoints, to continue from; empty or None to start anew.
         train_handlers: handlers; those with state register themselves in `stateful`.
@@ -105,6 +107,7 @@ class DistillationTrainer(SupervisedTrainer):
         max_grad_norm: float | None = None,
         channels_last: bool = False,
         ema: float | None = None,
+        compile: bool | Mapping[str, Any] = False,  # noqa: A002
         log_interval: int = 50,
         resume: str | os.PathLike | None = None,
         train_handlers: Sequence | None = None,
@@ -123,6 +126,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.max_grad_norm = max_grad_norm
         images = all(p.ndim < 5 for p in distiller.parameters())
         self.memory_format = torch.channels_last if channels_last and images else None
+        self._forward = CompiledDistiller(distiller, compile)
         self.average = WeightAverage(distiller, ema) if ema is not None else None
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
@@ -130,7 +134,6 @@ class DistillationTrainer(SupervisedTrainer):
         # what comes frozen (the base under LoRA adapters) stays so in every phase
         self.fixed = [p for p in distiller.parameters() if not p.requires_grad]
         self.frozen: list[torch.nn.Module] = []
-        self._grids: dict[tuple[int, ...], dict[str, Sequence[int]]] = {}  # by image size
         # taking every batch apart makes the host wait for the device: only for transforms that want single images
         kwargs.setdefault("decollate", kwargs.get("postprocessing") is not None)
         super().__init__(
@@ -162,7 +165,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.add_event_handler(Events.EPOCH_STARTED, self._start_epoch)
         self.add_event_handler(Events.ITERATION_COMPLETED(every=log_interval), self.read_figures)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
-        prepare_trackers(train_handlers or (), self.tracked_settings())
+        prepare_trackers(train_handlers or (), self)
         self._register_handlers(train_handlers or ())
 
     @property
@@ -171,24 +174,6 @@ class DistillationTrainer(SupervisedTrainer):
         return any(
             phase.epochs and phase.uses(term) for phase in self.plan.phases for term in self.targets.terms
         )
-
-    def tracked_settings(self) -> dict[str, Any]:
-        """Return what a tracker of experiments notes of a run beside its curves: seed, sizes, phases, student, teachers."""
-        loader: Any = self.data_loader
-        return {
-            "seed": self.seed,
-            "learning_rate": self.optimizer.defaults.get("lr"),
-            "optimizer": type(self.optimizer).__name__,
-            "batch_size": getattr(loader, "batch_size", None),
-            "processes": world_size(),
-            "train_images": len(getattr(loader, "dataset", ())),
-            "mixed_precision": self.mixed,
-            "ema": self.average.decay if self.average is not None else None,
-            "phases": ", ".join(f"{phase.name} {phase.epochs}" for phase in self.plan.phases),
-            "student": type(self.distiller.student).__name__,
-            "balancer": type(self.objective.balancer).__name__,
-            "teachers": ", ".join(self.targets.teachers) if self.distils else "none",
-        }
 
     def _lr_factor(self, step: int, total: int) -> float:
         phase, _ = self.plan.at(step / self.state.epoch_length)
@@ -217,7 +202,6 @@ class DistillationTrainer(SupervisedTrainer):
             self.targets,
             self.objective,
         )
-        self._grids[tuple(image_size)] = grids
         if store is not None:
             store.fit(self.targets, grids, image_size)
         if self.resume is not None:
@@ -231,7 +215,8 @@ class DistillationTrainer(SupervisedTrainer):
             logger.info("The plan's %d epochs are done already; nothing to train.", self.plan.epochs)
             self._show_average()
             return
-        Workflow.run(self)
+        with self._forward:
+            Workflow.run(self)
 
     def _start_epoch(self) -> None:
         self._show_average(False)
@@ -323,7 +308,7 @@ class DistillationTrainer(SupervisedTrainer):
         weights = self.weights_now()
         with self._checks.collect():
             with self.autocast():
-                output["pred"], mapped = self.inferer(image, self.distiller)
+                output["pred"], mapped = self.inferer(image, self._forward)
             self.fire_event(IterationEvents.FORWARD_COMPLETED)
             targets = self.targets_of(batchdata, weights)
             scored = self.objective(
@@ -362,7 +347,7 @@ class DistillationTrainer(SupervisedTrainer):
         Returns:
             Term -> ``(B, C, *grid)``, float32, on the grid of the student's map.
         """
-        known = self._grids_of(batch["image"])
+        known = self.distiller.grids(self.laid_out(batch["image"][:1]))
         grids = {name: known[name] for name in terms if name != "segmentation"}
         if not grids:
             return {}
@@ -376,15 +361,6 @@ class DistillationTrainer(SupervisedTrainer):
             self.targets.to(device)
         with self.autocast():
             return self.targets(self.laid_out(batch["teacher_image"][:count]), grids)
-
-    def _grids_of(self, image: torch.Tensor) -> dict[str, Sequence[int]]:
-        """Return term -> grid of the student's map of an image of this size, found by one forward pass per size."""
-        size = tuple(image.shape[2:])
-        if size not in self._grids:
-            with evaluating(self.distiller):
-                _, mapped = self.distiller(self.laid_out(image[:1]))
-            self._grids[size] = {name: value.shape[2:] for name, value in mapped.items()}
-        return self._grids[size]
 
     def laid_out(self, image: torch.Tensor) -> torch.Tensor:
         """Return images on the device of the training, in its memory layout."""

@@ -61,8 +61,17 @@ def split_index(path: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (path, None)
 
 
-def _as_map(output: object, path: str) -> torch.Tensor:
-    """The map in a module's output; a list or tuple gives its last tensor (the deepest, by custom)."""
+def tapped_module(network: nn.Module, tap: Tap) -> nn.Module:
+    """Return the module of a network whose output is a tap's map, see `get_module`."""
+    return get_module(network, split_index(tap.module)[0])
+
+
+def map_of(output: object, path: str) -> torch.Tensor:
+    """Return the map in the output of the module at a tap's path; a list or tuple gives its last tensor (the deepest, by custom).
+
+    Raises:
+        ValueError: there is no map, or no such one.
+    """
     index = split_index(path)[1]
     if isinstance(output, (list, tuple)) and output:
         index = -1 if index is None else index
@@ -95,7 +104,7 @@ def _keep(
     _args: object,
     output: object,
 ) -> None:
-    maps[name] = _as_map(output, path)
+    maps[name] = map_of(output, path)
     versions[name] = _version(maps[name])
 
 
@@ -123,8 +132,7 @@ def read_taps(
         for name, tap in taps.items():
             if tap.source is None:
                 hook = partial(_keep, maps, versions, name, tap.module)
-                module = get_module(network, split_index(tap.module)[0])
-                handles.append(module.register_forward_hook(hook))
+                handles.append(tapped_module(network, tap).register_forward_hook(hook))
         output = network(image)
     finally:
         for handle in handles:
@@ -141,9 +149,16 @@ def read_taps(
                 f"the map of tap {name!r} (module {taps[name].module!r}) was overwritten after it was read: a module behind it "
                 "works in place. Tap that following module, or build the network with inplace=False."
             )
+    return output, complete_maps(network, taps, maps)
+
+
+def complete_maps(
+    network: nn.Module, taps: Mapping[str, Tap], maps: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the maps of a forward pass with those of the taps that are computed from another one's."""
     for name in taps:
         _apply_source(network, name, taps, maps)
-    return output, maps
+    return maps
 
 
 def _apply_source(
