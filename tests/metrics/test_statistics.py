@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from monai_difom.metrics import bootstrap_mean, compare_paired
 
@@ -104,6 +105,13 @@ def test_the_sign_test_counts_sequences_and_the_losers_come_first() -> None:
     assert found.order[0] == 3
     lower = compare_paired([5.0, 5.0], [4.0, 7.0], higher_is_better=False)
     assert (lower.better, lower.worse, lower.order[0]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("up", "down"), [(0, 0), (1, 0), (3, 5), (5, 3), (6, 6), (0, 40), (700, 612)])
+def test_the_sign_test_is_that_of_scipy(up: int, down: int) -> None:
+    gains = np.array([1.0] * up + [-1.0] * down + [0.0])
+    expected = binomtest(up, up + down).pvalue if up + down else 1.0
+    assert compare_paired(np.zeros_like(gains), gains).p_value == pytest.approx(expected, rel=1e-12)
 
 
 def test_different_numbers_of_images_are_refused() -> None:

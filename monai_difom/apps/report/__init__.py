@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from ...utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .page import conclude, make_report, run_report, write_report
+    from .after_training import conclude
+    from .page import make_report, run_report, write_report
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
-            "page": "conclude make_report run_report write_report",
+            "after_training": "conclude",
+            "page": "make_report run_report write_report",
         },
     )

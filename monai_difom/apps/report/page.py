@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from monai.transforms import Compose
-
-from ...engines import DistillationTrainer
-from ...utils import atomic_path, main_rank_only
-from ..runs.examples import save_examples
-from ..runs.folder import RunError, RunFolder
-from ..runs.record import finish_record, measure_cost
+from ...utils import atomic_path
+from ..runs.folder import RunError
 from ..runs.run import Run, read_run
 from . import pictures, scores, structures, teachers, training
 from .columns import Column, make_columns, students
 from .html import document, text
-
-logger = logging.getLogger(__name__)
 
 
 def make_report(columns: Sequence[Column]) -> str:
@@ -129,40 +120,3 @@ def run_report(
         return 2
     print(f"{file} ({file.stat().st_size / 1e6:.1f} MB, opens in any browser without a network)")
     return 0
-
-
-@main_rank_only
-def conclude(
-    trainer: DistillationTrainer,
-    test_sets: Mapping[str, Sequence[Mapping[str, str]]],
-    chain: Compose,
-    output_dir: str | os.PathLike,
-    report: bool = True,
-    **options: Any,
-) -> None:
-    """Close the record of a finished training and write its ``report.html``; never lose the run over it.
-
-    Args:
-        trainer: the trainer after its run, its student with the weights that were evaluated.
-        test_sets: name -> items, for the pictures.
-        chain: loading chain of the evaluation.
-        output_dir: the run's folder.
-        report: whether the cost is measured, and examples and page are written.
-        options: ``inferer`` and ``structures`` of `save_examples`.
-    """
-    finish_record(trainer, output_dir)
-    if not report:
-        return
-    try:
-        measure_cost(trainer, output_dir)
-        student, device = trainer.distiller.student, trainer.state.device
-        save_examples(student, test_sets, chain, output_dir, device, **options)
-        logger.info("Report: %s", write_report([output_dir], RunFolder(output_dir).report))
-    # whatever goes wrong with the page, the training is done and its files are written
-    except Exception as error:
-        logger.warning(
-            "The run is complete, but its report could not be written (%s: %s). Later: python -m monai_difom report %s",
-            type(error).__name__,
-            error,
-            output_dir,
-        )

@@ -14,7 +14,8 @@ from PIL import Image
 from monai_difom.apps import write_trained_bundle
 from monai_difom.apps.deployed.facts import Deployment
 from monai_difom.apps.deployed.network import build_network
-from monai_difom.apps.runs.examples import outline, picture
+from monai_difom.apps.runs.examples import picture
+from monai_difom.apps.runs.keep_examples import outline
 from monai_difom.utils import save_state
 
 ROOT = Path(__file__).parents[3]

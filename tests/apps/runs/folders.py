@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from monai_difom.apps.runs.examples import save_examples
+from monai_difom.apps.runs.keep_examples import save_examples
 from monai_difom.data import evaluation_chain, make_polyps, test_sets
 from monai_difom.networks.nets import DifomUNet
 

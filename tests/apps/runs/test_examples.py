@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from monai_difom.apps.runs.examples import choose, load_examples, outline, picture, save_examples
+from monai_difom.apps.runs.examples import load_examples, picture
+from monai_difom.apps.runs.keep_examples import choose, outline, save_examples
 from monai_difom.data import evaluation_chain, make_polyps, test_sets
 
 
