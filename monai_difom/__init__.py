@@ -7,7 +7,10 @@ The package root imports nothing heavy: its rooms (`monai_difom.losses`, `.netwo
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # true for type checkers: the module typing takes as long as all of the rest here
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

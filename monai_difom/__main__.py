@@ -8,11 +8,36 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from . import __version__
-from .apps.export.formats import ENGINES, FORMATS
+
+TYPE_CHECKING = False  # true for type checkers; without the module typing, see the package
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Existing:
+    """Type of an argument whose path must be there: `main` looks before anything heavy is imported.
+
+    Args:
+        problem: what is said where it is not, with ``{}`` for the path.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __call__(self, text: str) -> Path:
+        """Return the path; argparse would say less of it than `main`."""
+        return Path(text)
+
+
+DATA = Existing("there is no data set at {}. Give the folder of its images and masks, or a datalist.json.")
+IMAGES = Existing("there are no images at {}. Give a folder of them.")
+RUN = Existing("there is no run at {}. Give the output_dir of a training, or a bundle.")
+MODEL = Existing("no model at {}: give a bundle's folder, a run's folder or a model file.")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +51,8 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("data", type=Path, nargs="?", metavar="DATA", help="folder of images with masks, or a datalist.json")
-    add("--resume", dest="resume_run", type=Path, metavar="RUN", help="go on with an interrupted run")
+    add("data", type=DATA, nargs="?", metavar="DATA", help="folder of images with masks, or a datalist.json")
+    add("--resume", dest="resume_run", type=RUN, metavar="RUN", help="go on with an interrupted run")
     add(
         "--teacher",
         dest="teachers",
@@ -47,7 +72,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add("--masks", metavar="NAME", help="folder of masks inside DATA")
     add("--suffix", default="", metavar="TEXT", help="behind an image's name in its mask's name, as _mask")
     add("--group", metavar="REGEX", help="which images belong together: a patient's, a video's")
-    add("--unlabelled", type=Path, metavar="DIR", help="further images, without masks")
+    add("--unlabelled", type=IMAGES, metavar="DIR", help="further images, without masks")
     add("--structure", metavar="NAME", help="what is segmented, as polyp or nucleus")
     add("--task", metavar="TEXT", help="the task in a few words, for the model card")
     add("--modality", metavar="NAME", help="what the images are, as endoscopy or microscopy")
@@ -94,7 +119,10 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _taps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "config", type=Path, nargs="+", help="YAML files with network_def, as configs/students/*.yaml"
+        "config",
+        type=Existing("no configuration at {}. Give a YAML file with network_def, as in configs/students."),
+        nargs="+",
+        help="YAML files with network_def, as configs/students/*.yaml",
     )
     parser.add_argument("--depth", type=int, default=2, help="levels of modules to show, 0 for all (2)")
     parser.add_argument("--image_size", type=int, nargs="+", metavar="N", help="side, or one per axis (64)")
@@ -105,6 +133,8 @@ def _taps(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
+    from .apps.export.formats import FORMATS
+
     add = parser.add_argument
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument(
@@ -123,7 +153,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
         "--bundle",
         "--run",
         dest="run",
-        type=Path,
+        type=RUN,
         required=True,
         metavar="RUN",
         help="a finished run, or a bundle; for the encoder a run or its model.pt",
@@ -137,11 +167,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--images",
-        type=Path,
+        type=IMAGES,
         metavar="DIR",
         help="pictures to compare the formats on (the run's test images)",
     )
-    add("--calibration", type=Path, metavar="DIR", help="images that set the ranges of the 8-bit format")
+    add("--calibration", type=IMAGES, metavar="DIR", help="images that set the ranges of the 8-bit format")
     add("--limit", type=int, default=16, metavar="N", help="pictures to compare the formats on (16)")
     add(
         "--no-pictures",
@@ -152,7 +182,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     add(
         "--train",
         dest="training",
-        type=Path,
+        type=Existing("no overlay at {}. Give a YAML file, such as configs/label/train.yaml."),
         metavar="FILE",
         help="overlay that makes the bundle trainable, for MONAI Label: configs/label/train.yaml",
     )
@@ -167,9 +197,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
+    from .apps.export.formats import ENGINES
+
     parser.add_argument(
         "--model",
-        type=Path,
+        type=MODEL,
         required=True,
         metavar="PATH",
         help="a bundle, a run, or a .ts, .onnx or .xml file",
@@ -193,7 +225,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     add(
         "--input",
         dest="given",
-        type=Path,
+        type=Existing("no input at {}: give an image, a video, a volume or a folder of them."),
         required=True,
         metavar="PATH",
         help="image, video, NIfTI or a folder of them",
@@ -267,14 +299,20 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--teacher",
-        type=Path,
+        type=Existing("there is no teacher at {}. Give a run, a bundle, a model file or a folder of maps."),
         nargs="+",
         required=True,
         metavar="PATH",
         help="an adapted teacher (a run's adapt folder), a finished run, a bundle, a .ts, .onnx or .xml file, or a folder of "
         "maps of any program",
     )
-    add("--images", type=Path, required=True, metavar="DIR", help="images to label, with those of subfolders")
+    add(
+        "--images",
+        type=IMAGES,
+        required=True,
+        metavar="DIR",
+        help="images to label, with those of subfolders",
+    )
     add("--output", type=Path, required=True, metavar="DIR", help="folder for soft masks, table and page")
     add("--views", type=int, default=8, metavar="N", help="dihedral views that are averaged, 1 to 8 (8)")
     add("--structures", nargs="+", metavar="NAME", help="names of the structures (the teachers')")
@@ -309,10 +347,18 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
 def _label(parser: argparse.ArgumentParser) -> None:
     add, app = parser.add_argument, Path("runs/label/app")
     add(
-        "--model", type=Path, required=True, metavar="DIR", help="an exported bundle (export --format bundle)"
+        "--model",
+        type=MODEL,
+        required=True,
+        metavar="DIR",
+        help="an exported bundle (export --format bundle)",
     )
     add(
-        "--images", type=Path, required=True, metavar="DIR", help="images to label; labels are saved in there"
+        "--images",
+        type=IMAGES,
+        required=True,
+        metavar="DIR",
+        help="images to label; labels are saved in there",
     )
     add("--app", type=Path, default=app, metavar="DIR", help=f"folder for the server's own files ({app})")
     add("--name", help="name of the model in MONAI Label (that of its folder)")
@@ -388,22 +434,49 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs."""
+def make_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all verbs.
+
+    Args:
+        verb: the only one whose arguments are added, for a quick start; None adds those of all.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m monai_difom",
         description="Distil vision foundation models into light segmentation networks.",
         epilog="Training is also a bundle command: python -m monai.bundle run training; see the verb init.",
     )
     parser.add_argument("--version", action="version", version=f"monai_difom {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True)
+    kind: Any = argparse.ArgumentParser if verb is None else partial(_asked_for, verb)
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=kind)
     for name, (summary, add_arguments, target) in VERBS.items():
         child = verbs.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
-        add_arguments(child)
-        child.set_defaults(target=target)
+        if verb in (None, name):
+            add_arguments(child)
+            child.set_defaults(target=target)
     return parser
+
+
+def _asked_for(verb: str, prog: str, **more: Any) -> Any:
+    """The parser of a verb that is asked for; of another, which is listed only, nothing."""
+    return argparse.ArgumentParser(prog=prog, **more) if prog.endswith(f" {verb}") else None
+
+
+def _absent(verb: str, options: dict[str, object]) -> str | None:
+    """What to say of the first path that is not there."""
+    parser = argparse.ArgumentParser(add_help=False)
+    VERBS[verb][1](parser)
+    for action in parser._actions:
+        given = options[action.dest]
+        for path in given if isinstance(given, list) else [given]:
+            if (
+                isinstance(action.type, Existing)
+                and isinstance(path, Path)
+                and not path.expanduser().exists()
+            ):
+                return action.type.problem.format(path)
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -413,10 +486,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: command line without the program; that of the process when None.
 
     Returns:
-        The exit code: 0, or 130 after Ctrl-C.
+        The exit code: 0; 2 for a path that is not there; 130 after Ctrl-C; and the verb's own.
     """
-    options = vars(make_parser().parse_args(arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    first = next((word for word in words if not word.startswith("-")), "")
+    options = vars(make_parser(first).parse_args(words))
     verb, target = options.pop("verb"), options.pop("target")
+    problem = _absent(verb, options)
+    if problem is not None:
+        print(f"{verb}: {problem}", file=sys.stderr)
+        return 2
     module, name = target.split(":")
     try:
         return int(getattr(import_module(module), name)(**options) or 0)

@@ -20,7 +20,7 @@ from monai.bundle import ConfigParser, scripts
 from safetensors.torch import save_file
 
 from monai_difom.__main__ import VERBS, main
-from monai_difom.apps.bundle.command_line import option_values
+from monai_difom.apps.bundle.options import option_values
 from monai_difom.data import make_polyps
 from monai_difom.engines import Plan
 from monai_difom.losses import MISSING, AnnotatedLoss

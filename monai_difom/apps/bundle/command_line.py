@@ -6,7 +6,6 @@ and says nothing. What a configuration raises it wraps, so that the last lines s
 
 from __future__ import annotations
 
-import ast
 import inspect
 import os
 import sys
@@ -18,7 +17,7 @@ from monai.bundle.scripts import run
 
 from ...utils import unknown_name
 from .current_config import running_parser
-from .shipped import config_file
+from .options import config_files, option_values
 from .typed_paths import keep_paths
 
 
@@ -102,19 +101,3 @@ def end_with_cause(kind: type[BaseException], error: BaseException, trace: Trace
     cause = cause_of(error)
     if cause is not error:
         print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
-
-
-def option_values(words: Sequence[str]) -> dict[str, str]:
-    """Option name -> value, for ``--name value`` and ``--name=value``."""
-    options = {}
-    for i, word in enumerate(words):
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            options[name] = value or (words[i + 1] if i + 1 < len(words) else "")
-    return options
-
-
-def config_files(value: str) -> list[str]:
-    """The configuration files of a ``--config_file`` value: one path or name, or a list as a string; see `config_file`."""
-    names = ast.literal_eval(value) if value.startswith("[") else [value] if value else []
-    return [str(config_file(str(name))) for name in names]

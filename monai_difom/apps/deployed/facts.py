@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from ...transforms import IMAGENET_MEAN, IMAGENET_STD
 from ...transforms.volume_file import PLANES
 from ...utils import look_up
 from ...utils.configurations import resolved
 from ...utils.documents import read_json
+from ...utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 INFERENCE, METADATA, DEPLOYMENT = "configs/inference.yaml", "configs/metadata.json", "deployment"
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -107,6 +105,9 @@ class Deployment:
 
     def prepare(self, picture: np.ndarray) -> np.ndarray:
         """Return the network's input ``(1, C, h, w)``, float32, of an 8-bit picture ``(H, W, C)``; as in training."""
+        import torch
+        import torch.nn.functional as F
+
         image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
         if image.shape[1] != len(self.mean):
             raise ValueError(
@@ -120,6 +121,9 @@ class Deployment:
 
     def probabilities(self, logits: np.ndarray, size: Sequence[int]) -> np.ndarray:
         """Return the probabilities ``(structures, H, W)`` of logits ``(1, K, h, w)`` at ``size``, interpolated smoothly."""
+        import torch
+        import torch.nn.functional as F
+
         scores = torch.from_numpy(np.asarray(logits, dtype=np.float32))
         found = torch.sigmoid(scores) if self.activation == "sigmoid" else torch.softmax(scores, 1)[:, 1:]
         return F.interpolate(found, tuple(size), mode="bilinear", align_corners=False)[0].numpy()

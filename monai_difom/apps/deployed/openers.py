@@ -7,20 +7,23 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .facts import DEPLOYMENT
 from .model_files import check_onnx, check_openvino
 from .optional import require
+
+if TYPE_CHECKING:
+    import torch
 
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
 def torch_logits(network: torch.nn.Module) -> Logits:
     """Return the function from input to logits of a torch network, run without gradients."""
+    import torch
 
     @torch.inference_mode()
     def logits(image: np.ndarray) -> np.ndarray:
@@ -35,6 +38,8 @@ def open_torchscript(file: Path) -> tuple[Logits, str | None]:
     Raises:
         ValueError: it is not readable.
     """
+    import torch
+
     extra = {f"{DEPLOYMENT}.json": ""}
     try:
         with warnings.catch_warnings():
@@ -54,6 +59,8 @@ def open_onnx(file: Path) -> tuple[Logits, str | None]:
     """
     runtime = require("onnxruntime")
     check_onnx(file)
+    import torch
+
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -76,6 +83,8 @@ def open_openvino(file: Path) -> tuple[Logits, str | None]:
     """
     core = openvino_core()
     check_openvino(file)
+    import torch
+
     # on some processors the default is bfloat16, which is another network
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:

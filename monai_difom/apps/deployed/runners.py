@@ -6,17 +6,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ...utils.documents import parse_json
+from ...utils.weight_files import BUNDLE_WEIGHTS
 from ..export.formats import ENGINES, FORMATS
 from ..runs.folder import RunFolder
 from .facts import METADATA, Deployment, read_deployment
 from .model_files import check_torchscript
-from .network import WEIGHTS, load_network
 from .openers import torch_logits
+
+if TYPE_CHECKING:
+    import torch
 
 # weights, which a bundle's own configuration opens, may be in another file too
 _BY_SUFFIX = {form.suffix: form for form in FORMATS.values()} | {".safetensors": FORMATS["bundle"]}
@@ -136,10 +139,12 @@ def _file_of(bundle: Path, engine: str) -> Path:
 
 def _open_weights(file: Path) -> Runner:
     bundle = file.parent.parent
-    if not (bundle / METADATA).is_file() or file != bundle / WEIGHTS:
+    if not (bundle / METADATA).is_file() or file != bundle / BUNDLE_WEIGHTS:
         raise ValueError(
-            f"{file} holds weights alone; the network is known where the file is {WEIGHTS} of a bundle. Give the bundle."
+            f"{file} holds weights alone; the network is known where the file is {BUNDLE_WEIGHTS} of a bundle. Give the bundle."
         )
+    from .network import load_network  # networks, and MONAI for those that are MONAI's
+
     runner = network_runner(load_network(bundle), file, read_deployment(bundle))
     return replace(runner, facts=named_channels(runner))
 

@@ -14,8 +14,6 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 SIGNATURE = "extra/signature"
 KEY_VARIABLE = "DIFOM_SIGNING_KEY"
 # its name is derived from the others when the archive is closed
@@ -41,6 +39,8 @@ def sign(file: Path) -> bool:
         return False
     records = _records(file)
     signed = file.with_name(f"{file.name}.signed")
+    import torch
+
     writer = torch._C.PyTorchFileWriter(str(signed))
     for name, content in {**records, SIGNATURE: _digest(key, records)}.items():
         if name not in ("version", _DERIVED, ".data/version"):
@@ -79,6 +79,8 @@ def _key(make: bool) -> bytes:
 
 def _records(file: Path) -> dict[str, bytes]:
     """Return what is in a file, read by the reader that runs it."""
+    import torch
+
     reader = torch._C.PyTorchFileReader(str(file))
     return {name: reader.get_record(name) for name in reader.get_all_records()}
 

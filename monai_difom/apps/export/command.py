@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...utils import load_state
+from ..deployed.runners import find_bundle
 from .encoder import describe_run, export_encoder
 from .formats import FORMATS
 
@@ -35,6 +36,7 @@ def run_export(
     try:
         if encoder_only:
             return _print_encoder(run, output, module)
+        find_bundle(run)  # before torch is imported, which takes seconds
         from ...networks.definition import trusting
         from .deployable import export_bundle
 

@@ -6,18 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from ...networks.blocks import encoder_tensors
-from ...networks.blocks.backbone import ENCODER
 from ...utils import atomic_path, file_digest
 from ...utils.configurations import resolved
 from ...utils.weight_files import MODELS, STUDENT
 from ..runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
 
 
 def export_encoder(
@@ -42,6 +40,12 @@ def export_encoder(
     Raises:
         ValueError: the student has no such module, or the file is not named ``.safetensors``.
     """
+    import torch
+    from safetensors.torch import save_file
+
+    from ...networks.blocks import encoder_tensors
+    from ...networks.blocks.backbone import ENCODER
+
     file = Path(output)
     if file.suffix != ".safetensors":
         raise ValueError(

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigParser
-from monai.bundle.reference_resolver import ReferenceResolver
 
 from ...utils.configurations import resolved
 from ...utils.literals import literal, literal_text
@@ -45,6 +43,8 @@ def training_config(run: str | os.PathLike, overlay: str | os.PathLike) -> str:
         FileNotFoundError: the run has no ``config.yaml``, or there is no such overlay.
         ValueError: the run is no single plan of phases on masks of one structure.
     """
+    from monai.bundle import ConfigParser
+
     own = RunFolder(run).config
     for file in (own, Path(overlay)):
         if not file.is_file():
@@ -102,6 +102,8 @@ def _references(value: Any) -> set[str]:
         return {name for child in value for name in _references(child)}
     if not isinstance(value, str):
         return set()
+    from monai.bundle.reference_resolver import ReferenceResolver
+
     names = [*ReferenceResolver.match_refs_pattern(value), *([value[1:]] if value.startswith("%") else [])]
     return {name.replace("#", "::").split("::")[0] for name in names}
 

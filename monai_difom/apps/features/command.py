@@ -6,17 +6,14 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai.bundle import ConfigParser
-
-from ...data import FeatureStore, ItemError
-from ...data.feature_store import PICTURE
-from ...data.feature_store.build import is_finished, size_of
-from ...engines.feature_builder import FeatureBuilder
 from ...utils.durations import duration
-from ..bundle.command_line import cause_of, check_overrides, config_files, option_values
-from ..bundle.typed_paths import typed_value
+from ..bundle.options import config_files, option_values
+
+if TYPE_CHECKING:
+    from ...data import FeatureStore
+    from ...engines.feature_builder import FeatureBuilder
 
 
 def run_features(action: str, options: Sequence[str]) -> int:
@@ -32,14 +29,20 @@ def run_features(action: str, options: Sequence[str]) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     given = option_values(options)
-    try:
+    try:  # before torch and MONAI are imported, which takes seconds
         samples = _samples(given.pop("samples", "16"))
+        files = _checked_files(action, given)
+    except (ValueError, OSError) as error:
+        print(f"features {action}: {error}", file=sys.stderr)
+        return 1
+    from ...data import FeatureStore, ItemError
+    from ..bundle.command_line import cause_of
+
+    try:
         if action == "info":
-            if not given.get("feature_store"):
-                raise ValueError("no feature store is named: give its folder, --feature_store DIR.")
             return _info(FeatureStore(given["feature_store"]))
         return {"estimate": _estimate, "build": _build, "verify": _verify}[action](
-            _builder(given, options), samples
+            _builder(files, given, options), samples
         )
     except Exception as error:  # MONAI wraps what a configuration raises
         cause = cause_of(error)
@@ -55,13 +58,32 @@ def _samples(text: str) -> int:
     return int(text)
 
 
-def _builder(given: Mapping[str, str], words: Sequence[str]) -> FeatureBuilder:
+def _checked_files(action: str, given: Mapping[str, str]) -> list[str]:
+    """The configuration files of an action; ``info`` needs none, but a folder."""
+    if action == "info":
+        if not given.get("feature_store"):
+            raise ValueError("no feature store is named: give its folder, --feature_store DIR.")
+        if not Path(given["feature_store"]).is_dir():
+            raise ValueError(
+                f"there is no feature store at {given['feature_store']}. Build it first: `python -m monai_difom features "
+                "build` with the options of the training."
+            )
+        return []
     files = config_files(given.get("config_file", ""))
     if not files:
         raise ValueError(
             "no configuration: give --config_file bundles/polyp_difom/configs/train.yaml, with the overlays and options "
             "of the training that the store is for."
         )
+    return files
+
+
+def _builder(files: Sequence[str], given: Mapping[str, str], words: Sequence[str]) -> FeatureBuilder:
+    from monai.bundle import ConfigParser
+
+    from ..bundle.command_line import check_overrides
+    from ..bundle.typed_paths import typed_value
+
     without_samples = [word for i, word in enumerate(words) if "--samples" not in (word, *words[i - 1 : i])]
     check_overrides(["run", *(word for word in without_samples if not word.startswith("--samples="))])
     parser = ConfigParser()
@@ -78,6 +100,8 @@ def _builder(given: Mapping[str, str], words: Sequence[str]) -> FeatureBuilder:
 
 
 def _estimate(builder: FeatureBuilder, _samples: int) -> int:
+    from ...data.feature_store.build import size_of
+
     cost = builder.estimate()
     print(
         f"{cost['images']} images, {cost['rows']} targets of {size_of(cost['row_bytes'])} are to be stored."
@@ -108,6 +132,9 @@ def _verify(builder: FeatureBuilder, samples: int) -> int:
 
 
 def _info(store: FeatureStore) -> int:
+    from ...data.feature_store import PICTURE
+    from ...data.feature_store.build import is_finished, size_of
+
     index = store.index
     finished = [name for name in index["shards"] if is_finished(store, name)]
     size = sum(file.stat().st_size for file in Path(store.folder).rglob("*") if file.is_file())

@@ -14,8 +14,8 @@ from pathlib import Path
 from ...transforms.picture_file import PICTURE_SUFFIXES
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from ...utils.documents import read_json
+from ...utils.weight_files import BUNDLE_WEIGHTS
 from ..deployed.facts import INFERENCE, METADATA
-from ..deployed.network import WEIGHTS
 from ..deployed.runners import find_bundle
 from ..export.training_config import TRAIN
 
@@ -84,10 +84,10 @@ def prepare_app(stock: Path, app: Path, model: Path, name: str) -> Path:
             f"{name!r} cannot be a model's name in MONAI Label: {reason}. Give another with --name."
         )
     bundle, target = find_bundle(model), app / "model" / name
-    for needed in (WEIGHTS, INFERENCE, METADATA):
+    for needed in (BUNDLE_WEIGHTS, INFERENCE, METADATA):
         if not (bundle / needed).is_file():
             raise FileNotFoundError(f"{bundle} lacks {needed}: give a bundle that was exported or trained.")
-    origin = {"weights": file_digest(bundle / WEIGHTS)}
+    origin = {"weights": file_digest(bundle / BUNDLE_WEIGHTS)}
     if target.exists() and _origin(target) != origin:
         raise ValueError(
             f"{target} is a copy of another student, and may have learned since. Give another --app or --name, or delete it."
@@ -100,7 +100,7 @@ def prepare_app(stock: Path, app: Path, model: Path, name: str) -> Path:
         with replaced_folder(target) as draft:
             for part in ("configs", "docs"):
                 shutil.copytree(bundle / part, draft / part)
-            for file in ("LICENSE", WEIGHTS):
+            for file in ("LICENSE", BUNDLE_WEIGHTS):
                 shutil.copyfile(bundle / file, with_folder(draft / file))
             if "train_on_labels" not in _text(draft / TRAIN):
                 (draft / TRAIN).unlink(missing_ok=True)

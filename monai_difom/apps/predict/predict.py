@@ -94,10 +94,11 @@ def predict(
     target = Path(output)
     if target.resolve() == Path(given).resolve():
         raise ValueError(f"output is {target}, which is the input. Give another folder.")
+    sources = find_sources(given, leave_out=target)  # before a model is opened, which takes seconds
     runner = open_runner(model, engine, trust_torchscript)
     if threshold is not None:
         runner = replace(runner, facts=replace(runner.facts, threshold=threshold))
-    facts, sources = runner.facts, find_sources(given, leave_out=target)
+    facts = runner.facts
     for source in sources:
         for name in runner.facts.structures:  # before anything is written
             _mask_place(target, runner, name, source.name)

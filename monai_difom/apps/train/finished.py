@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table as Grid
-from torch import nn
 
 from ...metrics import bootstrap_mean
-from ..deployed.network import load_network
 from ..runs.compare import compare_runs
 from ..runs.folder import RunFolder
 from ..runs.run import Run, read_run
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class FinishedRun:
     @cached_property
     def model(self) -> nn.Module:
         """The trained student, on the CPU, in eval mode."""
+        from ..deployed.network import load_network
+
         return load_network(self.bundle)
 
     @property

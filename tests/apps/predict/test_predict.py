@@ -25,6 +25,7 @@ from monai_difom.apps.predict.contours import draw_contours
 from monai_difom.apps.predict.predict import COLUMNS, inside, predict
 from monai_difom.apps.predict.sources import BadPictureError, find_sources, frames, read_picture
 from tests.apps.deployed.students import blob, write_pictures
+from tests.test_start import started
 
 pytestmark = pytest.mark.xdist_group("exported")
 
@@ -248,6 +249,15 @@ def test_a_model_with_code_in_it_is_refused(
         predict(bundle / "models" / "raw.ts", tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "evil").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_its_own_runtime_runs_needs_no_monai(exported: Path, tmp_path: Path) -> None:
+    picture = write_pictures(tmp_path / "in", 1)[0]
+    words = ["predict", "--model", str(exported), "--engine", "onnx", "--input", str(picture)]
+    heavy = ("monai", "ignite", "transformers", "timm", "skimage", "openvino")
+    codes, imported, said = started([[*words, "--output", str(tmp_path / "out")]], tmp_path, heavy)
+    assert codes == [0], said
+    assert not imported
 
 
 def test_a_missing_engine_says_which_extra(
