@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from ..engines.trainer import DistillationTrainer
 from ..targets.standardize import StreamingCovariance
 from ..utils import is_main_rank
-from .collapse_figures import figures
+from .collapse_figures import Explained, figures
 from .soft_masks import SoftMaskFit
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,11 @@ class CollapseMonitor:
     """Measures, per term and on validation images, whether the student explains a target that is alive.
 
     - ``r2``: share of the target's variance that the student explains, against predicting the target's mean; 0 or less
-      means that nothing is transferred.
+      means that nothing is transferred. Measured on what the term's loss compares (its method ``comparable``: unit vectors of a
+      cosine, probabilities of logits). A loss without that method may not care for distances at all: no warning is
+      given (``distance`` is False).
+    - ``r2_image``: the same against predicting the target's mean image, see `Explained`, and ``same``: the share of the variance
+      that is the same in every image. Both are absent where there is one image.
     - ``target_variance``: mean variance of the target's channels. A target that loses it has collapsed.
     - ``effective_rank``: exponential of the entropy of the target's spectrum (Roy and Vetterli, 2007): how many
       directions the target still has.
@@ -43,7 +47,8 @@ class CollapseMonitor:
         strict: stop the run on a collapse instead of warning.
 
     Attributes:
-        results: term -> ``r2, target_variance, effective_rank, collapsed, epoch``, last measurement.
+        results: term -> ``r2, r2_image, same, target_variance, effective_rank, distance, collapsed, epoch, phase``, last
+            measurement.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class CollapseMonitor:
         """Return term -> figures of the student as it is now, on validation images."""
         trainer = self.trainer
         found = {name: StreamingCovariance(trainer.targets.channels(name)) for name in terms}
-        errors = dict.fromkeys(found, 0.0)
+        explained = {name: Explained() for name in found}
         was_training = trainer.distiller.training
         trainer.distiller.eval()
         left = self.max_images
@@ -95,12 +100,16 @@ class CollapseMonitor:
             _, mapped = trainer.distiller(batch["image"][:left].to(trainer.state.device))
             for name, target in trainer.targets_of(batch, found, left).items():
                 found[name].update(target)
-                errors[name] += float((mapped[name].double() - target.double()).pow(2).sum())
+                comparable = getattr(trainer.targets.terms[name].loss, "comparable", _as_it_is)
+                explained[name].update(*comparable(mapped[name].float(), target.float()))
             left -= min(left, batch["image"].shape[0])
             if left == 0:
                 break
         trainer.distiller.train(was_training)
-        return {name: figures(statistics, errors[name]) for name, statistics in found.items()}
+        return {
+            name: {**figures(statistics, 0.0), **explained[name].figures()}
+            for name, statistics in found.items()
+        }
 
     def _before(self, _engine: Engine) -> None:
         if self.first_variance:  # resumed: the first figures are those of the first start
@@ -122,15 +131,17 @@ class CollapseMonitor:
             # predictions of one or two classes have few directions by nature
             flat = value["effective_rank"] < self.min_rank and not self.trainer.targets.terms[name].raw
             collapsed = kept < self.min_variance or flat
+            distance = hasattr(self.trainer.targets.terms[name].loss, "comparable")
             self.results[name] = {
                 **value,
+                "distance": distance,
                 "collapsed": collapsed,
                 "epoch": engine.state.epoch,
                 "phase": phase.name,
             }
             if collapsed:
                 self._report(name, kept, value)
-            elif value["r2"] <= 0:
+            elif value["r2"] <= 0 and distance:
                 logger.warning(
                     "Term %r: after phase %r the student explains nothing of its target (R2 %.3f). More epochs, a higher weight "
                     "or a tap with a finer grid may help.",
@@ -148,3 +159,7 @@ class CollapseMonitor:
         if self.strict:
             raise CollapseError(message)
         logger.warning(message)
+
+
+def _as_it_is(student: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return student, target

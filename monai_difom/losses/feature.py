@@ -84,8 +84,14 @@ class FeatureDistillationLoss(_Loss):
         detach_target: bool = True,
     ) -> None:
         super().__init__(reduction=LossReduction(reduction).value)
-        self.distance = look_up("distance", distance, DISTANCES)
+        self.distance_name, self.distance = distance, look_up("distance", distance, DISTANCES)
         self.detach_target = detach_target
+
+    def comparable(self, student: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both maps as they are compared: as unit vectors where lengths are free, as with a cosine."""
+        if not self.distance_name.startswith("cosine"):
+            return student, target
+        return F.normalize(student, dim=1, eps=EPS), F.normalize(target, dim=1, eps=EPS)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:  # noqa: A002
         """Return the distance.

@@ -68,6 +68,12 @@ class LogitDistillationLoss(_Loss):
         self.temperature = float(temperature)
         self.min_confidence = float(min_confidence)
 
+    def comparable(self, student: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the tempered probabilities of both: logits may differ by what changes no prediction."""
+        if self.kind == "softmax":
+            return (student / self.temperature).softmax(1), (target / self.temperature).softmax(1)
+        return (student / self.temperature).sigmoid(), (target / self.temperature).sigmoid()
+
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:  # noqa: A002
         """Return the divergence.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,15 @@ from monai_difom.handlers import (
     TrainingCheckpoint,
     TrainingProgress,
 )
-from monai_difom.handlers.collapse import figures
+from monai_difom.handlers.collapse_figures import Explained, figures
 from monai_difom.handlers.pictures import exclusive, pca_colours, shown_masks
-from monai_difom.losses import AnnotatedLoss, DeepSupervision, FeatureDistillationLoss, StructureLoss
+from monai_difom.losses import (
+    AnnotatedLoss,
+    DeepSupervision,
+    FeatureDistillationLoss,
+    LogitDistillationLoss,
+    StructureLoss,
+)
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.targets import DistillationTerm
 from monai_difom.targets.standardize import StreamingCovariance
@@ -98,6 +105,60 @@ def test_the_spread_of_a_target_far_from_zero_is_measured_and_one_position_is_de
     dead = StreamingCovariance(6)
     dead.update(maps[:1, :, :1, :1])
     assert figures(dead, 1.0) == {"r2": 0.0, "target_variance": 0.0, "effective_rank": 0.0}
+
+
+def test_what_is_the_same_in_every_image_is_not_counted_as_learned() -> None:
+    torch.manual_seed(0)
+    same, own = 3 + torch.randn(1, 4, 6, 6), torch.randn(20, 4, 6, 6)
+    found = Explained()
+    for part in own.split(7):
+        found.update((same + 0 * part), same + part)  # a student that says the mean image, whatever it sees
+    figures_of = found.figures()
+    assert figures_of["r2"] == pytest.approx(0.5, abs=0.06)
+    assert figures_of["same"] == pytest.approx(0.5, abs=0.06)
+    assert figures_of["r2_image"] == pytest.approx(0, abs=0.06)
+    maps = same + own
+    about_mean_image = float((maps - maps.mean(0)).pow(2).sum())
+    assert figures_of["r2_image"] == pytest.approx(1 - float(own.pow(2).sum()) / about_mean_image, abs=1e-5)
+
+
+def test_one_image_or_several_sizes_have_no_mean_image() -> None:
+    single, several = Explained(), Explained()
+    single.update(torch.zeros(1, 2, 4, 4), torch.randn(1, 2, 4, 4))
+    for size in (4, 5):
+        several.update(torch.zeros(2, 2, size, size), torch.randn(2, 2, size, size))
+    assert set(single.figures()) == set(several.figures()) == {"r2"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "change"),
+    [
+        (FeatureDistillationLoss("cosine"), lambda target: 9 * target),
+        (LogitDistillationLoss("softmax"), lambda target: target + 50),
+        (LogitDistillationLoss("sigmoid", 2.0), lambda target: target + 0.01),
+    ],
+)
+def test_what_a_loss_leaves_free_is_no_error_of_the_student(loss: Any, change: Any) -> None:
+    target, found = torch.randn(6, 3, 5, 5), Explained()
+    found.update(*loss.comparable(change(target), target))
+    assert found.figures()["r2"] > 0.99
+
+
+def test_a_loss_that_is_no_distance_raises_no_false_alarm(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def relation(student: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (student.mean() - target.mean() + 20).abs()  # content with a student far away
+
+    monitor = CollapseMonitor(validation_loader(data))
+    terms = [
+        DistillationTerm("low", "bottleneck", loss=relation),
+        DistillationTerm("high", "bottleneck"),
+    ]
+    with caplog.at_level(logging.WARNING):
+        make_trainer(data, make_plan((1, 0, 0)), [monitor], terms=terms, learning_rate=1e-2).run()
+    assert (monitor.results["low"]["distance"], monitor.results["high"]["distance"]) == (False, True)
+    assert "Term 'low'" not in caplog.text
 
 
 def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path: Path) -> None:
