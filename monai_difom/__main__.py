@@ -267,6 +267,14 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run's folder")
+    add("--control", nargs="+", metavar="RUN", help="the same student without teachers (RUN/control)")
+    add("--teacher", nargs="+", metavar="RUN", help="runs or evaluations of the teacher itself")
+    add("--json", type=Path, metavar="FILE", help="write the findings to a file too")
+
+
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="folders of runs; seeds of one recipe share a column"
@@ -419,6 +427,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "serve an exported bundle in MONAI Label, to label images and to train on the labels",
         _label,
         "monai_difom.apps.label.server:run_label",
+    ),
+    "doctor": (
+        "say what is wrong with a run, or right, and what to do about it",
+        _doctor,
+        "monai_difom.apps.doctor.command:run_doctor",
     ),
     "report": ("write one page about one run or several", _report, "monai_difom.apps.report:run_report"),
     "autolabel": (

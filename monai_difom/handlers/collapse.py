@@ -13,6 +13,7 @@ from ..engines.trainer import DistillationTrainer
 from ..targets.standardize import StreamingCovariance
 from ..utils import is_main_rank
 from .collapse_figures import Explained, figures
+from .phases import PhaseLog
 from .soft_masks import SoftMaskFit
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,13 @@ class CollapseMonitor:
         terms = [term for term in self.trainer.targets.terms if phase is not None and phase.uses(term)]
         if phase is None or not terms:
             return
-        for name, value in self.measure(terms).items():
+        measured = self.measure(terms)
+        log = self.trainer.stateful.get("phase_log")
+        if isinstance(log, PhaseLog):
+            for figure in ("r2", "r2_image", "effective_rank"):
+                own = {name: value[figure] for name, value in measured.items() if figure in value}
+                log.write(figure, own, engine.state.epoch)
+        for name, value in measured.items():
             kept = value["target_variance"] / max(self.first_variance[name], 1e-30)
             # predictions of one or two classes have few directions by nature
             flat = value["effective_rank"] < self.min_rank and not self.trainer.targets.terms[name].raw

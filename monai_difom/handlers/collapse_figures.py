@@ -29,10 +29,10 @@ def figures(target: StreamingCovariance, error: float) -> dict[str, float]:
 
 
 class Explained:
-    """What a student explains of a target, against two things that a student without eyes could say: the target's mean vector,
-    and its mean image, which also knows what is the same at a place of every image (borders, the dark corners of an endoscope).
+    """What a student explains of a target, against what a student without eyes could say: its mean vector, and its mean image.
 
-    Batches are merged as in `StreamingCovariance`. Maps of several sizes have no mean image.
+    The mean image also knows what is the same at a place of every image: borders, the dark corners of an endoscope. Batches
+    are merged as in `StreamingCovariance`. Maps of several sizes have no mean image.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,10 @@ class Explained:
             )
 
     def figures(self) -> dict[str, float]:
-        """Return ``r2``, and of at least two images of one size ``r2_image`` (R2 about the mean image) and ``same`` (share of
-        the target's variance that is the same in every image)."""
+        """Return ``r2``, and of two or more images of one size ``r2_image`` and ``same``.
+
+        They are R2 about the mean image, and the share of the target's variance that is the same in every image.
+        """
         if self._about_vector <= 1e-12 * max(self.positions, 1):
             return {"r2": 0.0}
         found = {"r2": 1 - self.error / self._about_vector}

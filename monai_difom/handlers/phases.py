@@ -10,6 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from ..engines.figures import FigureEvents
 from ..engines.trainer import DistillationTrainer
@@ -109,15 +110,47 @@ class PhaseLog:
             self._write(entry)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
+        for group in ("terms", "weights", "validation"):
+            self.write(group, entry[group], entry["epoch"])
+        self._opened().add_scalar("lr", entry["lr"], entry["epoch"])
+        self._opened().flush()
+
+    def write(self, group: str, values: Mapping[str, float], epoch: int) -> None:
+        """Add scalars ``<group>/<name>`` to TensorBoard, where it is written."""
+        if self.log_dir is not None:
+            for name, value in values.items():
+                self._opened().add_scalar(f"{group}/{name}", value, epoch)
+
+    def conclude(self, settings: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add what the run was trained with (its hyper-parameters) and what it reached on every test set to TensorBoard.
+
+        Args:
+            settings: id -> value; of them numbers, texts and truth values are taken.
+            scores: test set -> score -> mean.
+        """
+        if self.log_dir is None:
+            return
+        reached = {
+            f"test/{name}/{score}": float(value)
+            for name, means in scores.items()
+            for score, value in means.items()
+            if isinstance(value, (int, float)) and score != "n"
+        }
+        plain = {
+            name: value for name, value in settings.items() if isinstance(value, (bool, int, float, str))
+        }
+        for part in hparams(plain, reached):
+            self._opened().file_writer.add_summary(part)  # type: ignore[attr-defined]
+        for name, value in reached.items():
+            self._opened().add_scalar(name, value, self.trainer.plan.epochs)
+        self._close()
+
+    def _opened(self) -> SummaryWriter:
         if self._writer is None:
             self._writer = SummaryWriter(log_dir=str(self.log_dir))
-        for group in ("terms", "weights", "validation"):
-            for name, value in entry[group].items():
-                self._writer.add_scalar(f"{group}/{name}", value, entry["epoch"])
-        self._writer.add_scalar("lr", entry["lr"], entry["epoch"])
-        self._writer.flush()
+        return self._writer
 
-    def _close(self, _engine: Engine) -> None:
+    def _close(self, _engine: Engine | None = None) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None

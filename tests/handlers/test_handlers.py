@@ -197,6 +197,20 @@ def test_scalars_go_to_tensorboard(data: Path, tmp_path: Path) -> None:
     assert len(events.Scalars("terms/segmentation")) == 3
 
 
+def test_tensorboard_gets_what_is_explained_the_test_scores_and_the_settings(
+    data: Path, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = PhaseLog(tmp_path)
+    make_trainer(data, handlers=[log, CollapseMonitor(validation_loader(data))]).run()
+    log.conclude({"seed": 1, "recipe": "features", "deep": [1]}, {"x": {"dice": 0.5, "n": 3}})
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"r2/low", "r2_image/low", "effective_rank/high", "test/x/dice"} <= set(events.Tags()["scalars"])
+    assert "_hparams_/experiment" in events.summary_metadata
+    PhaseLog().conclude({"seed": 1}, {})  # without a folder nothing is written
+
+
 def test_a_picture_is_drawn_at_the_end_of_every_phase(data: Path, tmp_path: Path) -> None:
     make_trainer(data, handlers=[PicturePanel(validation_loader(data), tmp_path, images=2)]).run()
     sheets = sorted((tmp_path / "pictures").iterdir())

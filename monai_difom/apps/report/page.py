@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...utils import atomic_path
+from ..doctor.findings import WORDS, diagnose
 from ..runs.folder import RunError
 from ..runs.run import Run, read_run
 from . import pictures, scores, structures, teachers, training
-from .columns import Column, make_columns, students
+from .columns import Column, baseline_of, make_columns, students
 from .html import document, text
 
 
@@ -35,28 +36,37 @@ def make_report(columns: Sequence[Column]) -> str:
         f"Report: {named}",
         named,
         _lead(columns),
+        banner(columns),
         scores.key_figures(columns),
         missing(columns),
         *sections,
     )
 
 
+def banner(columns: Sequence[Column]) -> str:
+    """What the runs say of themselves, and what to do about it; the worst first."""
+    control, teacher = baseline_of(columns), [c for c in columns if c.role == "teacher"]
+    lines = []
+    for column in students(columns):
+        twins = control.runs if control is not None and control is not column else ()
+        for finding in diagnose(column.runs, twins, [run for other in teacher for run in other.runs]):
+            advice = f" {text(finding.advice)}" if finding.advice else ""
+            head = f"<b>{text(column.label)}.</b> " if len(students(columns)) > 1 else ""
+            word = WORDS[finding.level]
+            lines.append(
+                f'<li class="{finding.level}"><b>{word}</b> <span>{head}{text(finding.found)}{advice}</span></li>'
+            )
+    return f'<ul class="banner" id="findings">{"".join(lines)}</ul>' if lines else ""
+
+
 def missing(columns: Sequence[Column]) -> str:
-    """What the folders lack, and which distillation has collapsed."""
+    """What the folders lack."""
     lacking: dict[str, list[str]] = {}
     for column in columns:
         for run in column.runs:
             for item in run.missing:
                 lacking.setdefault(item, []).append(run.name)
     lines = [f"<li>Not in {text(', '.join(names))}: {text(item)}.</li>" for item, names in lacking.items()]
-    for column in columns:
-        for run in column.runs:
-            bad = [
-                term for term, found in (run.summary.get("collapse") or {}).items() if found.get("collapsed")
-            ]
-            if bad:
-                words = f"the distillation of {', '.join(bad)} has collapsed: its teachers taught nothing"
-                lines.insert(0, f"<li><b>{text(run.name)}: {text(words)}.</b></li>")
     return f"<aside><ul>{''.join(lines)}</ul></aside>" if lines else ""
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ...utils.durations import duration
+from ..doctor.findings import term_verdict
 from ..runs.folder import RunFolder
 from ..runs.run import Run
 from .charts import Series, line_chart, sample
@@ -84,22 +85,35 @@ def collapse(columns: Sequence[Column]) -> str:
     for column in columns:
         for run in column.runs:
             for term, found in (run.summary.get("collapse") or {}).items():
-                bad, nothing = found.get("collapsed"), found["r2"] <= 0
-                verdict = "<b class=warn>collapsed</b>" if bad else "learns nothing" if nothing else "alive"
+                verdict = term_verdict(found)
+                if verdict == "collapsed":
+                    verdict = f"<b class=warn>{verdict}</b>"
                 rows.append(
                     [
                         f"{text(term)}<span class=ends>{sample(column.style)} {text(run.name)}</span>",
                         number(found["r2"]),
+                        number(found.get("r2_image")),
+                        number(found.get("same")),
                         short(found["target_variance"]),
                         number(found["effective_rank"]),
                         f"{text(found.get('phase', NONE))}, epoch {found.get('epoch', NONE)}",
                         verdict,
                     ]
                 )
-    head = ["term", "R²", "target variance", "effective rank", "measured after", "verdict"]
+    head = [
+        "term",
+        "R²",
+        "R² about the mean image",
+        "the same in all images",
+        "target variance",
+        "effective rank",
+        "measured after",
+        "verdict",
+    ]
     note = (
         "On validation images. R²: share of the teachers' variance that the student explains, 0 where it does no better than the "
-        "mean. Effective rank: directions that the target has; a target near one direction, or without variance, "
+        "mean; about the mean image, 0 where it does no better than what is the same in every image, whose share of the variance "
+        "stands beside. Effective rank: directions that the target has; a target near one direction, or without variance, "
         "teaches nothing."
     )
     return section("Collapse monitor", table(head, rows), note=note)

@@ -9,6 +9,7 @@ from typing import Any
 from ...utils.documents import read_json
 from ...utils.weight_files import MODELS, STATE, STUDENT
 
+CONTROL = "control"  # the undistilled twin that `train --control` trains
 _BYTES, _VALUES = 1_000_000_000, 50_000_000  # pictures of every image, a long history
 
 
@@ -34,6 +35,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.bundle = self.path / "bundle"
         self.models = self.path / MODELS
+        self.control = self.path / CONTROL
 
     @classmethod
     def of(cls, given: str | os.PathLike) -> RunFolder:

@@ -16,6 +16,7 @@ from ...handlers.teachers import FIGURES
 from ...utils import main_rank_only, write_json
 from ..autolabel.adapted import read_adapted
 from ..bundle.current_config import running_config
+from ..bundle.typed_paths import is_path
 from .folder import RunFolder
 from .record import count_images, describe_student, describe_teachers
 
@@ -65,10 +66,21 @@ def summarize(
         summary["balancer"] = teachers.summary()
         figures = {entry["epoch"]: {f: entry.get(f, {}) for f in FIGURES} for entry in teachers.epochs}
     if isinstance(log, PhaseLog):
+        log.conclude(_hyper_parameters(), test_sets)
         history = [{**entry, **figures.get(entry["epoch"], {})} for entry in log.epochs]
         write_json(RunFolder(output_dir).history, history)
     write_json(RunFolder(output_dir).summary, summary)
     return summary
+
+
+def _hyper_parameters() -> dict[str, Any]:
+    """Settings of the running configuration that are numbers or texts, without places and expressions."""
+    return {
+        name: value
+        for name, value in (running_config() or {}).items()
+        if isinstance(value, (bool, int, float))
+        or (isinstance(value, str) and value and not value.startswith(("$", "@", "%")) and not is_path(name))
+    }
 
 
 def _add_adapted(summary: dict[str, Any], folder: str | os.PathLike) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table as Grid
+from rich.text import Text
 
 from ...metrics import bootstrap_mean
+from ..doctor.findings import WORDS, Finding, diagnose
 from ..runs.compare import compare_runs
 from ..runs.folder import RunFolder
 from ..runs.run import Run, read_run
@@ -85,7 +87,8 @@ class FinishedRun:
         best: dict[str, Any] = self.read.summary.get("best") or {}
         if best.get("best") is not None:
             grid.add_row("Best epoch", f"{best['best_epoch']}, validation Dice {best['best']:.3f}")
-        grid.add_row("Monitor", self.monitor())
+        for finding in self.findings():
+            grid.add_row(WORDS[finding.level].capitalize(), Text(finding.found))
         grid.add_row("Model", str(self.bundle))
         if self.report.is_file():
             grid.add_row("Report", str(self.report))
@@ -94,12 +97,6 @@ class FinishedRun:
         )
         (console or Console()).print(Panel(grid, title=self.folder.name, expand=False))
 
-    def monitor(self) -> str:
-        """Return in a few words what the collapse monitor found."""
-        found = self.read.summary.get("collapse") or {}
-        bad = [term for term, figures in found.items() if figures.get("collapsed")]
-        if not found:
-            return "no features were distilled"
-        if bad:
-            return f"COLLAPSED: {', '.join(bad)}; these teachers taught nothing"
-        return ", ".join(f"{term} explains {max(0.0, figures['r2']):.0%}" for term, figures in found.items())
+    def findings(self) -> list[Finding]:
+        """Return what the run's figures say, the worst first; see `diagnose`."""
+        return diagnose([self.read], [read_run(self.control)] if self.control is not None else [])

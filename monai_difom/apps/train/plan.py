@@ -21,14 +21,13 @@ from ...utils.weight_files import STATE
 from ..bundle.command_line import check_overrides
 from ..bundle.shipped import bundle_folder, overlay_file
 from ..bundle.typed_paths import is_path
-from ..runs.folder import RunFolder
+from ..runs.folder import CONTROL, RunFolder
 from .layout import Layout, find_layout
 from .request import Request
 from .teachers import Taught, find_teachers
 
 #: what ``--quick`` sets: seconds to minutes, figures that mean nothing
 QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6}
-CONTROL = "control"
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 _COPIED = ("LICENSE", "configs/logging.conf")
