@@ -14,6 +14,8 @@ BUNDLES = sorted(folder.name for folder in (ROOT / "bundles").iterdir())
 # id -> why the bundles differ in it, and in what is below it
 DIFFERENT = {
     "dataset_dir": "where the data of each task lie",
+    "structure": "polyp_difom is named after its structure, the others are neutral",
+    "modality": "as structure",
     "image_size": "the ViT of task_specific_kd was pretrained at 224",
     "epochs": "each method has its own phases",
     "learning_rate": "each student has its own",

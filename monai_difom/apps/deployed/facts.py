@@ -199,7 +199,7 @@ def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _structures(metadata: Mapping[str, Any], named: Any, softmax: bool) -> tuple[str, ...]:
-    if isinstance(named, list):
+    if isinstance(named, list) and named != ["foreground"]:  # which says nothing; the metadata may
         return tuple(str(name) for name in named)
     output = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {})
     number = int(output.get("num_channels", 1))

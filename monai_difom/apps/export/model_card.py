@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from ..deployed.facts import DEPLOYMENT
 from ..runs.examples import load_examples
 from ..runs.folder import RunFolder
+from ..runs.run import read_tables
 from ..scoring.score_files import scores_section
 from .formats import FORMATS
 from .parity import parity_table
@@ -75,15 +77,45 @@ def save_pictures(run: Path, docs: Path) -> list[tuple[str, str]]:
     """
     listed = []
     for name, entries in load_examples(run).items():
-        shown = {e["kind"]: e for e in reversed(list(entries.values())) if "jpeg" in e}
-        for kind in ("worst", "median", "best"):
-            if kind in shown:
-                safe = re.sub(r"[^\w.-]", "_", name).lstrip(".")
-                file = f"pictures/{safe}_{kind}.jpg"
-                (docs / "pictures").mkdir(parents=True, exist_ok=True)
-                _draw(shown[kind]).save(docs / file, quality=85)
-                listed.append((f"{name}, {kind}: Dice {shown[kind]['dice']:.3f}", file))
+        for kind, entry, dice in extremes(entries, _table_dice(run, name)):
+            safe = re.sub(r"[^\w.-]", "_", name).lstrip(".")
+            file = f"pictures/{safe}_{kind}.jpg"
+            (docs / "pictures").mkdir(parents=True, exist_ok=True)
+            _draw(entry).save(docs / file, quality=85)
+            listed.append((f"{name}, {kind}: Dice {dice:.3f}", file))
     return listed
+
+
+def extremes(
+    entries: Mapping[str, Mapping[str, Any]], scores: Mapping[str, float]
+) -> list[tuple[str, Mapping[str, Any], float]]:
+    """Return the worst, the median and the best image that a picture was kept of, as ``(kind, entry, Dice)``.
+
+    Args:
+        entries: path -> entry, of `load_examples`.
+        scores: path -> Dice of the table of scores, which counts; of an image that is not in it, the entry's own.
+    """
+    dice = {path: scores.get(path, entry["dice"]) for path, entry in entries.items()}
+    middle = float(np.median(list(dice.values()))) if dice else 0.0
+    left = sorted((path for path, entry in entries.items() if "jpeg" in entry), key=dice.__getitem__)
+    found = {}
+    if left:
+        found["worst"] = left.pop(0)
+    if left:
+        found["best"] = left.pop()
+    if left:
+        found["median"] = min(left, key=lambda path: abs(dice[path] - middle))
+    return [(k, entries[found[k]], dice[found[k]]) for k in ("worst", "median", "best") if k in found]
+
+
+def _table_dice(run: Path, name: str) -> dict[str, float]:
+    """Path -> Dice of the table of a test set, its mean over structures; empty where there is none."""
+    table = next((table for test_set, table in read_tables(run).items() if test_set == name), None)
+    found: dict[str, list[float]] = {}
+    if table is not None:
+        for path, dice in zip(table.paths, table.columns["dice"][0], strict=True):
+            found.setdefault(path, []).append(float(dice))
+    return {path: float(np.nanmean(values)) for path, values in found.items() if not np.isnan(values).all()}
 
 
 def _draw(entry: Mapping[str, Any]) -> Image.Image:

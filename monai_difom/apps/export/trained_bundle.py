@@ -27,6 +27,7 @@ from ...utils.documents import read_json
 from ...zoo import find_entry
 from ..deployed.facts import INFERENCE, METADATA
 from ..deployed.network import NETWORK, WEIGHTS
+from ..runs.identity import IDS, Identity
 from ..scoring.score_files import scores_section
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
@@ -74,7 +75,7 @@ def write_trained_bundle(
         source: the bundle that was trained: its configurations, metadata, documentation and licence are taken over.
         weights: state dict of the student, ``model.pt``.
         settings: top-level id -> definition, of `running_settings`; written into each configuration that has the id.
-            ``network_def`` must be among them.
+            ``network_def`` must be among them. Those of `identity.IDS` go into metadata and page instead.
         replaced: folder whose ``inference.yaml``, ``evaluate.yaml``, ``metadata.json`` and ``README.md`` take the place of the
             bundle's own, for students of another kind of image (``configs/volumes``); what it lacks is the bundle's.
         summary: of `summarize`; ``teachers`` and ``test_sets`` are read. A run without distillation lists no teacher.
@@ -94,6 +95,8 @@ def write_trained_bundle(
         for name, teacher in summary.get("teachers", {}).items()
     ]
     scores = summary.get("test_sets", {})
+    about = identity_of(settings, summary)
+    settings = {name: value for name, value in settings.items() if name not in IDS}
     with replaced_folder(target) as draft:
         for name in _COPIED:
             with_folder(draft / name).write_bytes((origin / name).read_bytes())
@@ -102,15 +105,26 @@ def write_trained_bundle(
         definition = _deployed(settings[NETWORK], own[_CONFIGS[0]], draft / WEIGHTS)
         for name in _CONFIGS:
             text = own[name].read_text(encoding="utf-8")
+            text = about.configuration(text) if about is not None else text
             text = with_settings(text, {**settings, NETWORK: definition})
             with_folder(draft / name).write_text(
                 _with_head(text, _COMMANDS[Path(name).name]), encoding="utf-8"
             )
         metadata = read_json(own[METADATA])
+        metadata = about.metadata(metadata) if about is not None else metadata
         write_json(draft / METADATA, _metadata(metadata, teachers, scores))
         readme = own["docs/README.md"].read_text(encoding="utf-8")
+        readme = about.readme(readme, metadata) if about is not None else readme
         with_folder(draft / "docs/README.md").write_text(_readme(readme, teachers, scores), encoding="utf-8")
     return target
+
+
+def identity_of(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> Identity | None:
+    """Return what a run is about; None where its configuration is of before it said so."""
+    if "structure" not in settings:
+        return None
+    network = (summary.get("student") or {}).get("network", "light network")
+    return Identity.of(settings, list(summary.get("teachers", {})), network)
 
 
 def _source(origin: Path, replaced: str | os.PathLike | None, name: str) -> Path:

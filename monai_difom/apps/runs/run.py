@@ -123,7 +123,7 @@ def read_run(folder: str | os.PathLike) -> Run:
     path, files = Path(folder), RunFolder(folder)
     if not path.is_dir():
         raise RunError(f"there is no run at {path}. Give the output_dir of a training or of an evaluation.")
-    tables = {file.stem: table for file in files.tables() if (table := _read_table(file))}
+    tables = read_tables(path)
     summary = files.read(files.summary) or files.read(files.evaluation) or {}
     record, history, checkpoint = files.read(files.record) or {}, files.read(files.history), files.state()
     if not (tables or summary or record or history or checkpoint):
@@ -151,6 +151,11 @@ def read_run(folder: str | os.PathLike) -> Run:
     if files.config.is_file():
         config = read_yaml(files.config)
     return Run(path, tables, summary, history, record, config, tuple(missing))
+
+
+def read_tables(folder: str | os.PathLike) -> dict[str, Table]:
+    """Return test set -> scores of a run's folder."""
+    return {file.stem: table for file in RunFolder(folder).tables() if (table := _read_table(file))}
 
 
 def merge(tables: Sequence[Table], names: Sequence[str]) -> Table:

@@ -15,9 +15,10 @@ from ...handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingC
 from ...handlers.teachers import FIGURES
 from ...utils import main_rank_only, write_json
 from ..autolabel.adapted import read_adapted
-from ..bundle.current_config import running_config
+from ..bundle.current_config import running_config, running_parser, running_settings
 from ..bundle.typed_paths import is_path
 from .folder import RunFolder
+from .identity import IDS, Identity
 from .record import count_images, describe_student, describe_teachers
 
 
@@ -38,7 +39,8 @@ def summarize(
         adapted: folder of the adapted teacher that made the soft masks, of the id ``adapt``.
 
     Returns:
-        The summary: ``recipe`` (of the running configuration); ``labelled`` and ``unlabelled`` (numbers of training images);
+        The summary: ``recipe`` (of the running configuration); ``about`` (task, structures, modality, data_source);
+        ``labelled`` and ``unlabelled`` (numbers of training images);
         ``test_sets``; ``phases`` (name, epochs, seconds, last value of every term and weight); ``collapse`` (term ->
         r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
         ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
@@ -48,6 +50,7 @@ def summarize(
     log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
     summary = {
         "recipe": (running_config() or {}).get("recipe"),
+        "about": _about(),
         **count_images(trainer),
         "test_sets": {name: dict(scores) for name, scores in test_sets.items()},
         "phases": log.summary() if isinstance(log, PhaseLog) else [],
@@ -71,6 +74,19 @@ def summarize(
         write_json(RunFolder(output_dir).history, history)
     write_json(RunFolder(output_dir).summary, summary)
     return summary
+
+
+def _about() -> dict[str, Any]:
+    """What the run is about, see `Identity`."""
+    if running_parser() is None:
+        return {}
+    found = Identity.of(running_settings(*IDS, "structures"))
+    return {
+        "task": found.task,
+        "structures": list(found.structures),
+        "modality": found.modality,
+        "data_source": found.data_source,
+    }
 
 
 def _hyper_parameters() -> dict[str, Any]:

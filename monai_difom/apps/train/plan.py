@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from ..bundle.command_line import check_overrides
 from ..bundle.shipped import bundle_folder, overlay_file
 from ..bundle.typed_paths import is_path
 from ..runs.folder import CONTROL, RunFolder
-from .layout import Layout, find_layout
+from ..runs.identity import NEUTRAL, Identity
+from .layout import find_layout
 from .request import Request
 from .teachers import Taught, find_teachers
 
@@ -32,22 +33,6 @@ QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6}
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 _COPIED = ("LICENSE", "configs/logging.conf")
 _COMMANDS = ("configs/inference.yaml", "configs/evaluate.yaml")
-_README = """# {name}
-
-{description}
-
-Trained by `monai-difom train` on {data_source}. `configs/train.yaml` is the whole configuration; it runs again with
-
-    python -m monai.bundle run training --bundle_root . --config_file configs/train.yaml
-
-## Input and output
-
-RGB, ImageNet mean and deviation. Output: logits of {structure}, of the size of the input.
-
-## License
-
-Apache-2.0, see LICENSE. The weights inherit the terms of the images and of the teachers that they were trained with.
-"""
 
 
 @dataclass(frozen=True)
@@ -57,14 +42,14 @@ class TrainingPlan:
     Args:
         folder: the run's folder.
         config: merged configuration, plain data.
-        metadata: of the bundle that is trained.
+        identity: what the run is about.
         origin: folder of the bundle whose method it is.
         notes: sentences for the person, one line each.
     """
 
     folder: Path
     config: dict[str, Any]
-    metadata: dict[str, Any]
+    identity: Identity
     origin: Path
     notes: tuple[str, ...]
 
@@ -82,18 +67,15 @@ class TrainingPlan:
             self.source / "configs/train.yaml", yaml.safe_dump(self.config, sort_keys=False, width=120)
         )
         for name in _COMMANDS:
-            write_text(
-                self.source / name, neutral((self.origin / name).read_text(encoding="utf-8"), self.structure)
-            )
-        write_json(self.source / "configs/metadata.json", self.metadata)
-        readme = _README.format(structure=self.structure, **self.metadata)
+            text = (self.origin / name).read_text(encoding="utf-8")
+            write_text(self.source / name, self.identity.configuration(text))
+        metadata = self.identity.metadata(
+            json.loads((self.origin / "configs/metadata.json").read_text(encoding="utf-8"))
+        )
+        write_json(self.source / "configs/metadata.json", metadata)
+        page = (self.origin / "docs/README.md").read_text(encoding="utf-8")
         (self.source / "docs").mkdir(exist_ok=True)
-        write_text(self.source / "docs/README.md", readme)
-
-    @property
-    def structure(self) -> str:
-        """What is segmented, in a word."""
-        return str(self.config["structure"])
+        write_text(self.source / "docs/README.md", self.identity.readme(page, metadata, training=True))
 
     def words(self, resume: bool = False) -> list[str]:
         """Return MONAI's own command that does the same."""
@@ -133,7 +115,11 @@ def make_plan(request: Request) -> TrainingPlan:
         **({"teachers": taught.teachers} if taught.teachers else {}),
         **({"unlabelled": str(request.unlabelled.expanduser().resolve())} if request.unlabelled else {}),
         **(QUICK if request.quick else {}),
-        **{name: value for name in ("structure", "task", "modality") if (value := getattr(request, name))},
+        # what was not said stays neutral, whatever the bundle is for
+        "structure": request.structure or NEUTRAL,
+        "modality": request.modality,
+        "task": request.task,
+        "data_source": request.data.expanduser().resolve().stem,
         **request.settings,
     }
     check_overrides(
@@ -143,7 +129,7 @@ def make_plan(request: Request) -> TrainingPlan:
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
         put(config, name, kept(value) if is_path(name) or name == "teachers" else value)
     notes = (layout.note, _taught_by(request, taught))
-    return TrainingPlan(folder, config, describe(bundle, config, request, layout), bundle, notes)
+    return TrainingPlan(folder, config, Identity.of(config, request.teachers), bundle, notes)
 
 
 def control_of(plan: TrainingPlan) -> TrainingPlan:
@@ -163,7 +149,7 @@ def control_of(plan: TrainingPlan) -> TrainingPlan:
     config["bundle_root"] = literal(str(folder / "source"))
     if "prepared_dir" in config:
         config["prepared_dir"] = literal(str(plan.folder / "data"))
-    return TrainingPlan(folder, config, plan.metadata, plan.origin, ())
+    return TrainingPlan(folder, config, replace(plan.identity, teachers=()), plan.origin, ())
 
 
 def alone_overlay(bundle: Path) -> str:
@@ -205,37 +191,6 @@ def put(config: dict[str, Any], name: str, value: Any) -> None:
     parser = ConfigParser(config)
     parser.set(value, name.replace("#", "::"))
     config.update(parser.get())
-
-
-def describe(bundle: Path, config: Mapping[str, Any], request: Request, layout: Layout) -> dict[str, Any]:
-    """Return metadata that is true of this run: what was not said stays neutral, whatever the bundle is for."""
-    metadata = json.loads((bundle / "configs/metadata.json").read_text(encoding="utf-8"))
-    structure, modality = str(config.get("structure")), str(config.get("modality"))
-    task = request.task or f"Segmentation of {structure} in {modality} images"
-    metadata |= {
-        "name": task,
-        "task": task,
-        "description": "A light network that was trained on masks"
-        + (f" and by {', '.join(request.teachers)}." if request.teachers else "."),
-        "data_source": Path(layout.options["dataset_dir"]).name,
-        "image_classes": f"RGB image ({modality}), ImageNet mean and deviation",
-        "label_classes": f"0 background, 1 {structure}",
-        "pred_classes": f"0 background, 1 {structure}",
-        "references": [],
-    }
-    layout_of_data = metadata["network_data_format"]
-    layout_of_data["inputs"]["image"]["modality"] = modality
-    layout_of_data["outputs"]["pred"]["channel_def"] = {"0": structure}
-    return metadata
-
-
-def neutral(text: str, structure: str) -> str:
-    """Return a configuration of a bundle under its first line, with this run's structure and no data of its own."""
-    head = text.partition("\n")[0]
-    body = text[re.search(r"^(?!#)", text, re.MULTILINE).start() :]  # type: ignore[union-attr]
-    body = re.sub(r"(?m)^dataset_dir: .*$", "dataset_dir: data", body)
-    body = re.sub(r"(labels: )\{\w+: 1\}", rf"\1{{{structure}: 1}}", body)
-    return f"{head}\n{body}"
 
 
 def free_folder(request: Request) -> Path:

@@ -11,6 +11,7 @@ from monai_difom.__main__ import make_parser
 from monai_difom.apps.deployed import openers
 from monai_difom.apps.export import writers
 from monai_difom.apps.export.formats import ENGINES, FORMATS, Format
+from monai_difom.apps.export.model_card import extremes
 
 PACKAGE = Path(__file__).parents[3] / "monai_difom"
 OWNER = PACKAGE / "apps" / "export" / "formats.py"
@@ -47,3 +48,14 @@ def test_the_command_line_names_every_format_and_engine() -> None:
     )
     assert all(name in exported for name in FORMATS)
     assert f"{{{','.join(ENGINES)}}}" in predicted
+
+
+def test_the_card_shows_the_worst_median_and_best_image_of_the_table() -> None:
+    # the kinds say "one of the worst four": the card shows one of each, and it must be the one
+    kinds = ["worst", "best", "worst", "median", "best"]
+    entries = {f"{i}.png": {"kind": kind, "dice": 0.1, "jpeg": ""} for i, kind in enumerate(kinds)}
+    scores = {"0.png": 0.3, "1.png": 0.7, "2.png": 0.2, "3.png": 0.5, "4.png": 0.9}
+    found = {kind: dice for kind, _, dice in extremes({**entries, "5.png": {"dice": 1.0}}, scores)}
+    assert found == {"worst": 0.2, "median": 0.5, "best": 0.9}
+    assert [kind for kind, *_ in extremes({"a": entries["0.png"]}, {})] == ["worst"]
+    assert extremes({}, {}) == []

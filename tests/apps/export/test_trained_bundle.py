@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_difom.apps import check_bundle, running_settings, write_trained_bundle
+from monai_difom.apps.deployed.facts import read_deployment
 from monai_difom.apps.export.trained_bundle import public_source, with_settings
+from monai_difom.apps.runs.identity import Identity
 from monai_difom.data import make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state, save_state
@@ -98,6 +101,60 @@ def test_teachers_and_scores_are_in_the_metadata_and_in_the_documentation(
     assert "/home/me" not in "".join(
         file.read_text() for file in bundle.rglob("*.[jmy]*") if file.suffix != ".pt"
     )
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): file.read_text()
+        for file in folder.rglob("*")
+        if file.is_file() and file.suffix != ".pt" and file.name != "LICENSE"
+    }
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "bundles").iterdir()))
+def test_a_bundle_is_about_what_its_run_was_about_and_not_about_its_method_s_own_task(
+    name: str, weights: Path, tmp_path: Path
+) -> None:
+    about = {"structure": "nucleus", "modality": "microscopy", "task": None, "dataset_dir": "/data/DSB2018"}
+    settings = {"network_def": NETWORK, "image_size": 32, "mask_threshold": None, **about}
+    bundle = write(tmp_path / "bundle", weights, settings=settings, source=ROOT / "bundles" / name)
+    for file, text in texts(bundle).items():
+        assert not re.search(r"polyp|colonosc|endoscop|kvasir", text, re.IGNORECASE), file
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    assert metadata["task"] == "Segmentation of nucleus in microscopy images"
+    assert metadata["data_source"] == "DSB2018"
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "nucleus"}
+    assert metadata["network_data_format"]["inputs"]["image"]["modality"] == "microscopy"
+    assert read_deployment(bundle).structures == ("nucleus",)
+    assert "# Segmentation of nucleus in microscopy images" in (bundle / "docs/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "structures"),
+    [
+        ({}, "Segmentation of images", ("foreground",)),
+        ({"structure": "$f()", "modality": "@x"}, "Segmentation of images", ("foreground",)),
+        ({"structure": "$'a\\x23'"}, "Segmentation of a#", ("a#",)),
+        ({"modality": "CT"}, "Segmentation of CT images", ("foreground",)),
+        ({"structure": "liver", "modality": "CT"}, "Segmentation of liver in CT images", ("liver",)),
+        ({"structures": ["a", "b"], "structure": "c"}, "Segmentation of a, b", ("a", "b")),
+        ({"structure": "x", "network_def": {"out_channels": 2}}, "Segmentation of x 1, x 2", ("x 1", "x 2")),
+        ({"task": "Find it", "structure": "x"}, "Find it", ("x",)),
+    ],
+)
+def test_what_was_not_said_is_neutral(settings: dict, task: str, structures: tuple[str, ...]) -> None:
+    found = Identity.of(settings)
+    assert (found.task, found.structures) == (task, structures)
+
+
+@pytest.mark.parametrize("name", ["oral ulcer", "a: b", "{x}", "it's", 'a "b"', "x # y", "\\1"])
+def test_a_structure_may_be_called_anything(name: str, weights: Path, tmp_path: Path) -> None:
+    settings = {"network_def": NETWORK, "image_size": 32, "mask_threshold": None, "structure": name}
+    bundle = write(tmp_path / "bundle", weights, settings=settings)
+    config = yaml.safe_load((bundle / "configs/inference.yaml").read_text())
+    labels = [t["labels"] for t in config["postprocessing"]["transforms"] if "labels" in t]
+    assert labels == [{name: 1}]
+    assert read_deployment(bundle).structures == (name,)
 
 
 def test_an_undistilled_run_lists_no_teacher(weights: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from monai_difom.__main__ import main
-from monai_difom.apps.report import conclude, page, write_report
+from monai_difom.apps.report import after_training, conclude, write_report
 from monai_difom.apps.runs.run import RunError
 from tests.apps.runs.folders import OLD, write_pair, write_scores, write_training
 from tests.browser import open_browser
@@ -140,8 +140,8 @@ def test_a_report_that_fails_does_not_lose_the_run(
     def fail(*_arguments: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(page, "finish_record", lambda *_: None)
-    monkeypatch.setattr(page, "measure_cost", fail)
+    monkeypatch.setattr(after_training, "finish_record", lambda *_: None)
+    monkeypatch.setattr(after_training, "measure_cost", fail)
     conclude(None, {}, None, tmp_path)  # type: ignore[arg-type]
     assert "OSError: disk full" in caplog.text
     assert "python -m monai_difom report" in caplog.text
