@@ -14,6 +14,7 @@ import yaml
 from ...utils.weight_files import STATE
 from ..report.page import write_report
 from ..runs.folder import RunError, RunFolder
+from ..runs.identity import Identity
 from .finished import FinishedRun
 from .plan import CONTROL, TrainingPlan, control_of, make_plan
 from .request import Request
@@ -121,7 +122,7 @@ def resume(folder: Path) -> FinishedRun:
             print(f"{place} is finished.")
             continue
         merged = yaml.safe_load(config.read_text(encoding="utf-8"))
-        plan = TrainingPlan(place, merged, {}, place, ())
+        plan = TrainingPlan(place, merged, Identity(), place, ())
         _run(plan, resume=files.state() is not None)
     return finish(folder)
 
