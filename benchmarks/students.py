@@ -2,7 +2,7 @@
 
     python benchmarks/students.py                 # all students at 352x352 on 2 threads, minutes
     python benchmarks/students.py --quick         # a few students, few repeats: under a minute
-    python benchmarks/students.py --write         # put the table into the README between its markers
+    python benchmarks/students.py --write         # put the table into docs/students.md between its markers
 
 Also measured, side by side and interleaved:
 
@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=352)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, help="timed runs each (15; quick 3)")
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/students.md")
     options = parser.parse_args()
     options.repeats = options.repeats or (3 if options.quick else 15)
     torch.set_num_threads(options.threads)
@@ -271,7 +271,7 @@ def main() -> None:
     text = table(rows, options.image_size, options.threads)
     print(text)
     if options.write:
-        write_table(text, ROOT / "README.md")
+        write_table(text, ROOT / "docs" / "students.md")
     print(
         json.dumps(
             {

@@ -36,6 +36,7 @@ def page_commands(page: Path) -> list[list[str]]:
     """The words of every ``python -m`` command of a page, in order; one for several processes as one for one."""
     text = "\n".join(blocks(page, "")).replace("\\\n", " ")
     lines = [re.sub(r"^torchrun .*? -m ", "python -m ", line) for line in text.splitlines()]
+    lines = [re.sub(r"^monai-difom ", "python -m monai_difom ", line) for line in lines]
     # shlex takes the # of an option (network_def#features) for a comment too
     return [shlex.split(re.sub(r"\s# .*", "", line)) for line in lines if line.startswith("python -m ")]
 
@@ -61,19 +62,51 @@ def test_every_bundle_command_names_a_run_id_and_options_that_exist(words: list[
     assert not {name.split("#")[0] for name in options} - {"config_file", "tracking"} - set(parser.get())
 
 
-def test_the_python_of_the_readme_trains_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = blocks(ROOT / "README.md", "python")
+def comment_commands() -> list[list[str]]:
+    """The words of the command that an overlay or bundle shows in its first comment."""
+    files = [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "bundles").rglob("train.yaml"))]
+    texts = [re.sub(r"(?m)^# *", "", file.read_text()).replace("\\\n", " ") for file in files]
+    return [
+        shlex.split(line) for text in texts for line in text.splitlines() if line.startswith("python -m ")
+    ]
+
+
+def test_one_name_of_a_weight_file_stands_for_one_network_and_one_input() -> None:
+    contracts: dict[str, set[str]] = {}
+    for words in (*bundle_commands(), *verb_commands(), *comment_commands()):
+        options = {words[i][2:]: words[i + 1] for i in range(len(words) - 1) if words[i].startswith("--")}
+        if "teacher_weights" not in options or "config_file" not in options:
+            continue
+        files = options["config_file"]
+        paths = ast.literal_eval(files) if files.startswith("[") else [files]
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / path) for path in paths if "/" in path])
+        parts = [parser.get("teacher_def"), *(parser.get("teachers") or {}).values()]
+        found = next((p for p in parts if "@teacher_weights" in dict(p or {}).values()), None)
+        if found is None:
+            continue
+        name, padding = found.get("name") or found["encoder"], found.get("encoder_arguments") or found
+        contract = f"{name} {padding.get('pad_type')} {found.get('mean')} {found.get('std')}"
+        contracts.setdefault(options["teacher_weights"], set()).add(
+            contract.replace("@teacher_name", "mobilenetv2_100")
+        )
+    assert len(contracts) > 1
+    assert {name: found for name, found in contracts.items() if len(found) > 1} == {}
+
+
+def test_the_parts_in_python_train_a_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(ROOT / "docs" / "python.md", "python")
     monkeypatch.chdir(tmp_path)
     make_polyps(tmp_path / "data" / "polyp", train=10, test=1, size=48)
     torch.manual_seed(0)
-    network = timm.create_model("mobilenetv2_100", pretrained=False, pad_type="same", features_only=True)
+    network = timm.create_model("mobilenetv2_100", pretrained=False, features_only=True)
     save_file(network.state_dict(), "mobilenetv2_100.safetensors")
     small = code.replace("size, epochs = 352, (8, 20, 12)", "size, epochs = 64, (1, 1, 1)")
     small = small.replace("batch_size=16", "batch_size=4").replace(
         "cuda.is_available()", "cuda.is_initialized()"
     )
     assert small != code
-    exec(compile(small, "README.md", "exec"), {})
+    exec(compile(small, "docs/python.md", "exec"), {})
     assert Path("runs/python/model.pt").is_file()
 
 
