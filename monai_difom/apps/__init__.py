@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from .bundle.synthesize import generate_images, synthesize, train_diffusion
     from .export.encoder import describe_run, export_encoder
+    from .export.preparation import check_preparation
     from .export.trained_bundle import check_bundle, write_trained_bundle
     from .label.training import start_label_run, train_on_labels
     from .report import conclude, write_report
@@ -60,6 +61,7 @@ else:
             ),
             "bundle.synthesize": "generate_images synthesize train_diffusion",
             "export.encoder": "describe_run export_encoder",
+            "export.preparation": "check_preparation",
             "export.trained_bundle": "check_bundle write_trained_bundle",
             "label.training": "start_label_run train_on_labels",
             "report": "conclude write_report",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         to_rgb,
     )
     from .save import SaveStructuresd
+    from .slices import SlicesToImagesd
     from .soft_target import MixSoftMaskd, mix_soft_mask
     from .view import VIEWS, RandViewd, allowed_views, apply_view, invert_view
 else:
@@ -45,6 +46,7 @@ else:
                 "PICTURE_SUFFIXES is_picture open_picture picture_facts read_picture_file to_gray to_rgb"
             ),
             "save": "SaveStructuresd",
+            "slices": "SlicesToImagesd",
             "soft_target": "MixSoftMaskd mix_soft_mask",
             "view": "VIEWS RandViewd allowed_views apply_view invert_view",
         },

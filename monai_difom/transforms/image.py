@@ -65,19 +65,25 @@ class PictureReader(PILReader):
         return classes.astype(np.uint8)
 
 
-def _interpolate(image: torch.Tensor, size: Sequence[int], mode: str) -> torch.Tensor:
-    """Resize ``(C, H, W)``; 8-bit input gives 8-bit output."""
-    if tuple(image.shape[1:]) == tuple(size):
-        return image
+def interpolate(images: torch.Tensor, size: Sequence[int], mode: str = "bilinear") -> torch.Tensor:
+    """Resize ``(N, C, H, W)``, antialiased where it shrinks; 8-bit input gives 8-bit output.
+
+    Args:
+        images: of any type.
+        size: ``(height, width)``.
+        mode: of `RESIZE_MODES`.
+    """
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
     options = {} if mode == "nearest-exact" else {"align_corners": False, "antialias": True}
-    native = image.dtype in (torch.uint8, torch.float32, torch.float64)
+    native = images.dtype in (torch.uint8, torch.float32, torch.float64)
     out = F.interpolate(
-        (image if native else image.float())[None],
+        images if native else images.float(),
         size=tuple(size),
         mode=mode,
         **options,  # type: ignore[arg-type]
-    )[0]
-    return out.to(image.dtype) if image.is_floating_point() else out
+    )
+    return out.to(images.dtype) if images.is_floating_point() else out
 
 
 class _ResizeImage(InvertibleTransform):
@@ -105,7 +111,7 @@ class _ResizeImage(InvertibleTransform):
         )
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         out, *_ = convert_to_dst_type(
-            resized := _interpolate(plain, self.spatial_size, mode), image, dtype=resized.dtype
+            resized := interpolate(plain[None], self.spatial_size, mode)[0], image, dtype=resized.dtype
         )
         return out.copy_meta_from(trace) if isinstance(out, MetaTensor) else out
 
@@ -117,7 +123,7 @@ class _ResizeImage(InvertibleTransform):
         plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         original = tuple(int(n) for n in trace[TraceKeys.ORIG_SIZE])
         out, *_ = convert_to_dst_type(
-            resized := _interpolate(plain, original, mode), image, dtype=resized.dtype
+            resized := interpolate(plain[None], original, mode)[0], image, dtype=resized.dtype
         )
         return out
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from monai.bundle import ConfigParser
 from monai.bundle.scripts import run
 
+from ...data.folder_files import tell_not_taken
+from ...data.items import name_of
 from ...utils import unknown_name
 from .current_config import running_parser
 from .options import config_files, option_values
@@ -60,17 +63,27 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(unknown_name("option of this bundle", name, known - {"override", "imports"}))
 
 
-def check_images(items: Sequence[object], folder: str) -> None:
-    """Refuse a folder that gave no images to segment.
+def check_images(items: Sequence[Mapping[str, str]], folder: str) -> None:
+    """Refuse a folder that gave no images to segment, or two that would write one mask; name in a warning what is not taken.
 
     Args:
-        items: what was found in it.
-        folder: its path, for the message.
+        items: ``{"image": path}``, what was found in it.
+        folder: its path.
 
     Raises:
-        ValueError: the list is empty; says what is in the folder.
+        ValueError: the list is empty; says what is in the folder. Or two images have one name up to the ending.
     """
     if items:
+        names: dict[str, str] = {}
+        for path in (item["image"] for item in items):
+            first = names.setdefault(name_of(Path(path)), path)
+            if first != path:
+                raise ValueError(f"{first} and {path} would write to one mask. Rename one of them.")
+        taken = {os.path.basename(item["image"]) for item in items}
+        others = (
+            sorted(name for name in os.listdir(folder) if name not in taken) if os.path.isdir(folder) else []
+        )
+        tell_not_taken(Path(folder), dict.fromkeys(others, "no image in the folder itself, or hidden"))
         return
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder!r}. Give the folder of the images as dataset_dir.")

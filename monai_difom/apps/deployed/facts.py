@@ -168,7 +168,13 @@ def _facts_of(folder: Path) -> Deployment:
     if DEPLOYMENT in metadata:
         return Deployment.from_dict(metadata[DEPLOYMENT])
     before, after = (_transforms(folder / INFERENCE, name) for name in ("preprocessing", "postprocessing"))
-    size = before.get("ResizeImaged", {}).get("spatial_size")
+    if "Spacingd" in before:
+        raise ValueError(
+            f"{folder} segments whole volumes, in 3D, which is done by its own configuration: python -m monai.bundle run "
+            f"--bundle_root {folder} --config_file {folder / INFERENCE} --dataset_dir VOLUMES --output_dir MASKS"
+        )
+    sliced = before.get("SlicesToImagesd", {})
+    size = sliced.get("image_size", before.get("ResizeImaged", {}).get("spatial_size"))
     sides = [size, size] if isinstance(size, int) else size
     if not isinstance(sides, list) or not all(isinstance(side, int) for side in sides):
         raise ValueError(

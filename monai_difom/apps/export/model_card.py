@@ -194,9 +194,9 @@ def _use_section(metadata: Mapping[str, Any], needs: Sequence[str]) -> str:
     ]
     prepare = [
         "import numpy as np",
-        "from PIL import Image",
+        "from PIL import Image, ImageOps",
         "",
-        f"picture = Image.open('image.png').convert('{'RGB' if len(facts['mean']) == 3 else 'L'}')",
+        f"picture = ImageOps.exif_transpose(Image.open('image.png')).convert('{'RGB' if len(facts['mean']) == 3 else 'L'}')",
         f"small = picture.resize(({facts['size'][1]}, {facts['size'][0]}), Image.Resampling.BILINEAR)",
         "small = np.asarray(small, np.float32) / 255",
         f"x = (small.reshape(*small.shape[:2], -1) - {facts['mean']}) / {facts['std']}",

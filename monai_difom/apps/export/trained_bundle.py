@@ -25,6 +25,7 @@ from ...utils import (
 )
 from ...utils.documents import read_json
 from ...zoo import find_entry
+from ..bundle.shipped import shipped
 from ..deployed.facts import INFERENCE, METADATA
 from ..deployed.network import NETWORK, WEIGHTS
 from ..runs.identity import IDS, Identity
@@ -40,12 +41,17 @@ _COMMANDS = {
 }
 
 
-def check_bundle(bundle_root: str | os.PathLike) -> None:
+def check_bundle(bundle_root: str | os.PathLike, replaced: str | os.PathLike | None = None) -> None:
     """Refuse a folder that a trained bundle cannot be made from; to be called before hours of training, not after.
 
+    Args:
+        bundle_root: the bundle that is trained.
+        replaced: see `write_trained_bundle`.
+
     Raises:
-        ValueError: names the files that the folder lacks.
+        ValueError: names the files that a folder lacks.
     """
+    _folder_of(replaced)
     missing = [name for name in _NEEDED if not (Path(bundle_root) / name).is_file()]
     if missing:
         raise ValueError(
@@ -76,8 +82,9 @@ def write_trained_bundle(
         weights: state dict of the student, ``model.pt``.
         settings: top-level id -> definition, of `running_settings`; written into each configuration that has the id.
             ``network_def`` must be among them. Those of `identity.IDS` go into metadata and page instead.
-        replaced: folder whose ``inference.yaml``, ``evaluate.yaml``, ``metadata.json`` and ``README.md`` take the place of the
-            bundle's own, for students of another kind of image (``configs/volumes``); what it lacks is the bundle's.
+        replaced: folder, or the name of one of ``configs``, whose ``inference.yaml``, ``evaluate.yaml``, ``metadata.json`` and
+            ``README.md`` take the place of the bundle's own, for students of another kind of image (``slices``, ``volumes``);
+            what it lacks is the bundle's.
         summary: of `summarize`; ``teachers`` and ``test_sets`` are read. A run without distillation lists no teacher.
 
     Returns:
@@ -101,7 +108,7 @@ def write_trained_bundle(
         for name in _COPIED:
             with_folder(draft / name).write_bytes((origin / name).read_bytes())
         shutil.copyfile(weights, with_folder(draft / WEIGHTS))
-        own = {name: _source(origin, replaced, name) for name in _NEEDED}
+        own = {name: source_of(origin, replaced, name) for name in _NEEDED}
         definition = _deployed(settings[NETWORK], own[_CONFIGS[0]], draft / WEIGHTS)
         for name in _CONFIGS:
             text = own[name].read_text(encoding="utf-8")
@@ -127,10 +134,24 @@ def identity_of(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> Iden
     return Identity.of(settings, list(summary.get("teachers", {})), network)
 
 
-def _source(origin: Path, replaced: str | os.PathLike | None, name: str) -> Path:
+def source_of(origin: Path, replaced: str | os.PathLike | None, name: str) -> Path:
     """The file that a file of the trained bundle is made from."""
-    other = Path(replaced) / Path(name).name if replaced else None
+    folder = _folder_of(replaced)
+    other = folder / Path(name).name if folder is not None else None
     return other if other is not None and other.is_file() else origin / name
+
+
+def _folder_of(replaced: str | os.PathLike | None) -> Path | None:
+    """The folder of configurations that replace a bundle's own."""
+    if not replaced:
+        return None
+    places = [Path(replaced), shipped("configs") / replaced]
+    found = next((place for place in places if (place / Path(INFERENCE).name).is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"deployed is {str(replaced)!r}, where there is no {Path(INFERENCE).name}. Give a folder with one, slices or volumes."
+        )
+    return found
 
 
 def public_source(source: str) -> str:

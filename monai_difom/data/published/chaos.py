@@ -35,7 +35,7 @@ def chaos(
     modality: str = "CT",
     organ: str = "liver",
     sequences: Sequence[str] = ("T2SPIR",),
-    window: Sequence[float] = (-160.0, 240.0),
+    window: Sequence[float] | None = None,
 ) -> Mapping[str, Any]:
     """Write every slice that shows an organ as a grey PNG with its mask.
 
@@ -46,7 +46,8 @@ def chaos(
         organ: ``"liver"``, ``"right_kidney"``, ``"left_kidney"`` or ``"spleen"`` for binary masks; ``"all"`` for the four of MR,
             as indexed masks.
         sequences: MR sequences, of ``"T2SPIR"``, ``"T1IN"``, ``"T1OUT"``.
-        window: Hounsfield units shown as black and white in CT. MR is scaled between the 0.5 % and 99.5 % quantiles of a series.
+        window: values shown as black and white; None takes -160 to 240 Hounsfield units of CT, and of MR the quantiles 0.5 % and
+            99.5 % of a series.
 
     Returns:
         The training list, by patient; CHAOS publishes no masks of its test set.
@@ -58,6 +59,8 @@ def chaos(
     wanted = list(ORGANS.values()) if organ == "all" else [look_up("organ of CHAOS", organ, ORGANS)]
     if modality == "CT" and organ != "liver":
         raise ValueError(f"organ is {organ!r}; the CT of CHAOS shows the liver only.")
+    if modality == "CT" and window is None:
+        window = (-160.0, 240.0)
     for name in sequences:
         look_up("MR sequence of CHAOS", name, SEQUENCES)
     base = next((f for f in (root / "Train_Sets" / modality, root / modality) if f.is_dir()), None)
@@ -72,7 +75,7 @@ def chaos(
             raise ValueError(
                 f"{base}, patient {patient}: a mask holds class {labels.max()}; CHAOS has {len(ORGANS)}."
             )
-        grey = grey_levels(volume, window_of(volume, window if modality == "CT" else None))
+        grey = grey_levels(volume, window_of(volume, window))
         for number, (pixels, mask) in enumerate(zip(grey, labels, strict=True)):
             if np.isin(mask, wanted).any():
                 shown = mask if organ == "all" else np.where(mask == wanted[0], 255, 0)

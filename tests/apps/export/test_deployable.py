@@ -362,3 +362,28 @@ def test_a_bundle_that_would_run_code_is_refused(
     with pytest.raises(ValueError, match=message):
         export_bundle(tmp_path / "bad", tmp_path / "out", ["bundle"])
     assert {path.name for path in tmp_path.iterdir()} == {"bad"}
+
+
+def test_an_exported_bundle_refuses_what_would_go_elsewhere_without_this_package(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, 1)
+
+    def configured(words: list[str], **changes: object) -> ConfigParser:
+        parser = ConfigParser()
+        parser.read_config(str(exported / "configs" / "inference.yaml"))
+        parser.update({"dataset_dir": str(tmp_path), "output_dir": "masks", **changes})
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", *words])
+        return parser
+
+    for words in (["--output_dir", "masks#2"], ["--output_dir=masks#2"], ["--dataset_dir", "a#b"]):
+        with pytest.raises(SystemExit, match="give another name"):
+            configured(words).get_parsed_content("initialize::0")
+    with pytest.raises(SystemExit, match="give another name"):
+        configured([], output_dir=202401).get_parsed_content("initialize::0")
+    fine = configured(["--network_def#out_channels", "3", "--a=$@b#c"])
+    assert fine.get_parsed_content("initialize::0") is None
+    assert fine.get_parsed_content("run::0") is None
+    Image.fromarray(blob(0)[0]).save(tmp_path / "0.bmp")
+    with pytest.raises(SystemExit, match="Two images have the same name"):
+        configured([]).get_parsed_content("run::0")
