@@ -32,7 +32,7 @@ _RGB = (
 )
 # what `check_overrides` and `check_images` do, as far as it goes without this package; MONAI would read the signs themselves
 _TYPED = (
-    r"$sys.exit('A path with \x23 in it, or a number for a path, goes elsewhere in a MONAI configuration: give another name.') if "
+    r"$sys.exit('A path with \x23, or a number for one, goes elsewhere in a MONAI configuration: give another name.') if "
     r"not (isinstance(@dataset_dir, str) and isinstance(@output_dir, str)) or any('\x23' in word and word[:1] not in '\x24\x40' "
     r"for word in [w.partition('=')[2] if w.startswith('--') else w for w in sys.argv[1:]]) else None"
 )
