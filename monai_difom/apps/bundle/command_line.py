@@ -87,9 +87,9 @@ def check_images(items: Sequence[Mapping[str, str]], folder: str) -> None:
         return
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder!r}. Give the folder of the images as dataset_dir.")
-    names = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
+    there = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
     raise ValueError(
-        f"{folder!r} holds no images but {names}. Give the folder that holds the PNG, JPEG, TIFF or BMP files themselves "
+        f"{folder!r} holds no images but {there}. Give the folder that holds the files themselves, pictures or NIfTI, "
         "as dataset_dir."
     )
 
