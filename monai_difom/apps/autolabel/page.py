@@ -1,4 +1,4 @@
-"""Pages about adapted teachers and about what they say of images: no script, no network, every picture inside."""
+"""Pages about adapted teachers and about what they say of images: no network, every picture inside."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from markupsafe import Markup
 from PIL import Image
 
 from ...data import SoftMasks
 from ...utils import atomic_path
 from ..predict.contours import COLORS, draw_contours
 from ..predict.sources import read_picture
-from ..report.html import NONE, document, grid, number, section, table, text
+from ..report.html import NONE, document, grid, join, number, piece, section, table
 from .adapted import AdaptedTeacher
 
 _TILE = 360  # pixels of the longer side of a picture on the page
@@ -30,13 +31,13 @@ def adaptation_page(teacher: AdaptedTeacher) -> Path:
     """
     names = list(teacher.test_sets)
     folds = any(member.fold is not None for member in teacher.members)
-    head = ["", "images", "best epoch", "validation", *(["held out"] if folds else []), *map(text, names)]
+    head = ["", "images", "best epoch", "validation", *(["held out"] if folds else []), *names]
     rows = []
     for member in teacher.members:
         held_out = [number(member.held_out.get("dice"))] if folds else []
         rows.append(
             [
-                text(member.name),
+                member.name,
                 str(len(member.trained_on)),
                 str(member.best.get("best_epoch", NONE)),
                 number(member.best.get("best")),
@@ -51,7 +52,7 @@ def adaptation_page(teacher: AdaptedTeacher) -> Path:
         "labelled images that a member was not trained on, which it labels."
     )
     size = " x ".join(map(str, teacher.facts.size))
-    lead = f'<p class="note">{text(teacher.source)}, {size} pixels, {len(teacher.members)} member(s)</p>'
+    lead = piece("paragraph", f"{teacher.source}, {size} pixels, {len(teacher.members)} member(s)", "note")
     page = document(
         "Adapted teacher", "Adapted teacher", lead, section("Scores", table(head, rows), note=note)
     )
@@ -82,13 +83,11 @@ def label_page(masks: SoftMasks, rows: Sequence[Mapping[str, Any]], shown: int =
     """
     first = [row for row in rows if not row["like"]][:shown]
     surest = sorted(rows, key=lambda row: (row["uncertainty"], -row["foreground"]))[:shown]
-    colours = ", ".join(
-        f"{text(name)} {_swatch(place)}" for place, name in enumerate(masks.structures) if place < len(COLORS)
+    colours = join(
+        *(_swatch(place, name) for place, name in enumerate(masks.structures[: len(COLORS)])), between=", "
     )
-    lead = (
-        f'<p class="note">{len(rows)} images by {len(masks.teachers)} teacher(s), {len(masks.index["views"])} view(s). '
-        f"Contours at probability .5: {colours}.</p>"
-    )
+    made = f"{len(rows)} images by {len(masks.teachers)} teacher(s), {len(masks.index['views'])} view(s)."
+    lead = piece("paragraph", join(made, " Contours at probability .5: ", colours, "."), "note")
     note = (
         "Certainty: the Dice that the mask at .5 is expected to have if the probabilities are right. Disagreement: one less "
         "the mean Dice of all pairs of teachers, or of the views of a single one."
@@ -106,11 +105,11 @@ def label_page(masks: SoftMasks, rows: Sequence[Mapping[str, Any]], shown: int =
     return write_page(masks.folder / "autolabel.html", page)
 
 
-def _tiles(masks: SoftMasks, rows: Sequence[Mapping[str, Any]]) -> str:
+def _tiles(masks: SoftMasks, rows: Sequence[Mapping[str, Any]]) -> Markup:
     return grid(*(_tile(masks, row) for row in rows), kind="tiles")
 
 
-def _tile(masks: SoftMasks, row: Mapping[str, Any]) -> str:
+def _tile(masks: SoftMasks, row: Mapping[str, Any]) -> Markup:
     """A picture with contours and its figures."""
     picture = read_picture(row["image"])
     share = min(1.0, _TILE / max(picture.shape[:2]))
@@ -122,11 +121,8 @@ def _tile(masks: SoftMasks, row: Mapping[str, Any]) -> str:
     name = Path(row["image"]).name
     caption = f"{name}: certainty {row['certainty']:.2f}, disagreement {row['disagreement']:.2f}"
     data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return (
-        f'<figure class="tile"><div class="shot"><img src="data:image/jpeg;base64,{data}" alt="{text(caption)}"></div>'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )
+    return piece("picture", data, caption)
 
 
-def _swatch(place: int) -> str:
-    return f'<span style="color: rgb{COLORS[place]}">&#9632;</span>'
+def _swatch(place: int, name: str) -> Markup:
+    return piece("coloured", name, COLORS[place])

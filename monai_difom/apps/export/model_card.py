@@ -26,7 +26,7 @@ _LEFT_OUT = ("Training", "Export", "Evaluation and inference", "Input and output
 _TRAINING = """Training
 
 MONAI Label trains this student further, on labels that were saved there: `configs/train.yaml`, with the package monai_difom."""
-_COLORS = {"truth": (0, 114, 178), "prediction": (230, 159, 0)}
+_COLORS = {"truth": (255, 255, 255), "prediction": (86, 180, 233)}  # those of the report
 
 
 def write_card(
@@ -125,6 +125,7 @@ def _draw(entry: Mapping[str, Any]) -> Image.Image:
     for kind, color in _COLORS.items():
         for line in re.findall(r"M([^MZ]+)Z", entry[kind]):
             points = [tuple(scale * float(n) for n in point.split()) for point in line.split("L")]
+            pen.line([*points, points[0]], fill=(0, 0, 0), width=5)
             pen.line([*points, points[0]], fill=color, width=3)
     return image
 
@@ -139,7 +140,7 @@ def _pictures_section(pictures: Sequence[tuple[str, str]]) -> str:
     if not pictures:
         return ""
     shown = [f"![{caption}]({file})\n\n{caption}\n" for caption, file in pictures]
-    return "\n".join(["Pictures", "", "Blue: the mask. Orange: what the student found.", "", *shown]).rstrip()
+    return "\n".join(["Pictures", "", "White: the mask. Blue: what the student found.", "", *shown]).rstrip()
 
 
 def _formats_section(formats: Mapping[str, Mapping[str, Any]]) -> str:

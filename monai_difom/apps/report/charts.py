@@ -6,11 +6,14 @@ Every series has a colour of Okabe and Ito, a dash pattern and a marker of its o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .html import short, text
+from markupsafe import Markup
 
+from .html import EMPTY, Shape, piece, short
+
+Scale = Callable[[float], float]  # from a value to its place
 STYLES = 6
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2", "1 2")
 WIDTH, HEIGHT = 440, 230
@@ -56,7 +59,7 @@ class Dot:
 
 def line_chart(
     title: str, series: Sequence[Series], phases: Sequence[tuple[str, float]] = (), zero: bool = False
-) -> str:
+) -> Markup:
     """Return a chart of values by epoch with its legend; empty without a value.
 
     Args:
@@ -67,7 +70,7 @@ def line_chart(
     """
     series = [line for line in series if line.x]
     if not series:
-        return ""
+        return EMPTY
     xs = [x for line in series for x in line.x]
     ys = [y for line in series for y in line.y if math.isfinite(y)]
     ticks = _ticks(0.0 if zero else min(ys), max(ys))
@@ -80,20 +83,18 @@ def line_chart(
     def py(y: float) -> float:
         return TOP + (ticks[-1] - y) / (ticks[-1] - ticks[0]) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_bands(phases, first, last, px)]
+    shapes = _bands(phases, first, last, px)
     for tick in ticks:
-        parts.append(f'<path class="rule" d="M{LEFT} {py(tick):.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 6}" y="{py(tick) + 4:.1f}">{short(tick)}</text>')
-    for tick in _whole_ticks(first, last):
-        parts.append(f'<text class="mid" x="{px(tick):.1f}" y="{HEIGHT - 18}">{tick}</text>')
-    parts.append(f'<text class="mid" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}">epoch</text>')
-    parts += [_line(line, px, py) for line in series]
+        shapes.append(Shape("path", {"class": "rule", "d": f"M{LEFT} {py(tick):.1f}H{WIDTH - RIGHT}"}))
+        shapes.append(_text("end", LEFT - 6, py(tick) + 4, short(tick)))
+    shapes += [_text("mid", px(tick), HEIGHT - 18, str(tick)) for tick in _whole_ticks(first, last)]
+    shapes.append(_text("mid", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, "epoch"))
+    shapes += [shape for line in series for shape in _line(line, px, py)]
     label = f"{title}: " + ", ".join(line.name for line in series)
-    drawing = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg>'
-    return f"<figure><figcaption>{text(title)}</figcaption>{drawing}{legend(series)}</figure>"
+    return piece("figure", title, piece("svg", "chart", WIDTH, HEIGHT, label, shapes), legend(series))
 
 
-def interval_chart(title: str, rows: Sequence[Dot], zero: bool = False) -> str:
+def interval_chart(title: str, rows: Sequence[Dot], zero: bool = False) -> Markup:
     """Return dots with whiskers, one row each; empty without a value.
 
     Args:
@@ -103,7 +104,7 @@ def interval_chart(title: str, rows: Sequence[Dot], zero: bool = False) -> str:
     """
     dots = [row for row in rows if row.mean is not None]
     if not dots:
-        return ""
+        return EMPTY
     ends = [v for row in dots for v in (row.mean, row.low, row.high) if v is not None and math.isfinite(v)]
     ticks = _ticks(min([*ends, *([0.0] if zero else [])]), max([*ends, *([0.0] if zero else [])]))
     step, left = 22, min(170, 16 + NARROW * max(len(row.label) for row in dots))
@@ -112,45 +113,52 @@ def interval_chart(title: str, rows: Sequence[Dot], zero: bool = False) -> str:
     def px(x: float) -> float:
         return left + (x - ticks[0]) / (ticks[-1] - ticks[0]) * (WIDTH - left - 24)
 
-    parts = []
+    shapes = []
     for tick in ticks:
         kind = "zero" if zero and abs(tick) < 1e-12 else "rule"
-        parts.append(f'<path class="{kind}" d="M{px(tick):.1f} 4V{height - 24}"/>')
-        parts.append(f'<text class="mid" x="{px(tick):.1f}" y="{height - 8}">{short(tick)}</text>')
+        shapes.append(Shape("path", {"class": kind, "d": f"M{px(tick):.1f} 4V{height - 24}"}))
+        shapes.append(_text("mid", px(tick), height - 8, short(tick)))
     for i, row in enumerate(rows):
         y = 4 + step * (i + 0.5)
         if row.mean is None:
-            parts.append(f'<text class="head" x="2" y="{y + 4:.1f}">{text(row.label)}</text>')
+            shapes.append(_text("head", 2, y + 4, row.label))
             continue
-        parts.append(
-            f'<text x="8" y="{y + 4:.1f}">{text(_fit(row.label, left - 14))}<title>{text(row.label)}</title></text>'
-        )
+        shapes.append(_text(None, 8, y + 4, _fit(row.label, left - 14), row.label))
         if math.isfinite(row.low):
-            parts.append(
-                f'<path class="line s{row.style % STYLES}" d="M{px(row.low):.1f} {y:.1f}H{px(row.high):.1f}"/>'
-            )
-        parts.append(_marker(px(row.mean), y, row.style, 5))
+            whisker = f"M{px(row.low):.1f} {y:.1f}H{px(row.high):.1f}"
+            shapes.append(Shape("path", {"class": f"line s{row.style % STYLES}", "d": whisker}))
+        shapes.append(_marker(px(row.mean), y, row.style, 5))
     label = f"{title}: " + ", ".join(f"{row.label} {short(row.mean)}" for row in dots if row.mean is not None)
-    drawing = f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{text(label)}">{"".join(parts)}</svg>'
-    return f"<figure><figcaption>{text(title)}</figcaption>{drawing}</figure>"
+    return piece("figure", title, piece("svg", "chart", WIDTH, height, label, shapes))
 
 
-def legend(series: Sequence[Series]) -> str:
+def legend(series: Sequence[Series]) -> Markup:
     """Return the names of lines with a sample of each."""
-    items = "".join(
-        f'<li><svg class="swatch" viewBox="0 0 34 12" aria-hidden="true"><path class="line s{line.style % STYLES}" '
-        f'{_dash(line.style)} d="M1 6H33"/>{_marker(17, 6, line.style, 4)}</svg>{text(line.name)}</li>'
+    items = [
+        (
+            piece("svg", "swatch", 34, 12, "", [_stroke(line, "M1 6H33"), _marker(17, 6, line.style, 4)]),
+            line.name,
+        )
         for line in series
-    )
-    return f'<ul class="legend">{items}</ul>'
+    ]
+    return piece("legend", items)
 
 
-def sample(style: int) -> str:
+def sample(style: int) -> Markup:
     """Return the marker of a style, to stand before a name."""
-    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true">{_marker(6, 6, style, 4.5)}</svg>'
+    return piece("svg", "mark", 12, 12, "", [_marker(6, 6, style, 4.5)])
 
 
-def _line(line: Series, px, py) -> str:  # type: ignore[no-untyped-def]
+def _text(kind: str | None, x: float, y: float, words: str, title: str = "") -> Shape:
+    return Shape("text", {"class": kind, "x": f"{x:.1f}", "y": f"{y:.1f}"}, words, title)
+
+
+def _stroke(line: Series, path: str) -> Shape:
+    dash = DASHES[line.style % STYLES] or None
+    return Shape("path", {"class": f"line s{line.style % STYLES}", "stroke-dasharray": dash, "d": path})
+
+
+def _line(line: Series, px: Scale, py: Scale) -> list[Shape]:
     path, before = "", None
     points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y)]
     for x, y in points:
@@ -160,24 +168,22 @@ def _line(line: Series, px, py) -> str:  # type: ignore[no-untyped-def]
     every = max(1, math.ceil(len(points) / 10))
     shift = (3 * line.style) % every
     marked = [p for i, p in enumerate(points) if i % every == shift or len(points) == 1]
-    dots = "".join(_marker(px(x), py(y), line.style, 3.2) for x, y in marked)
-    return f'<path class="line s{line.style % STYLES}" {_dash(line.style)} d="{path}"/>{dots}'
+    return [_stroke(line, path), *(_marker(px(x), py(y), line.style, 3.2) for x, y in marked)]
 
 
-def _bands(phases: Sequence[tuple[str, float]], first: float, last: float, px) -> str:  # type: ignore[no-untyped-def]
+def _bands(phases: Sequence[tuple[str, float]], first: float, last: float, px: Scale) -> list[Shape]:
     """Phase names above, and a dashed border after the last epoch of each."""
-    parts, begin = "", px(first)
+    shapes, begin = [], px(first)
     for i, (name, end) in enumerate(phases):
         stop = px(min(end + 0.5, last)) if i + 1 < len(phases) else px(last)
         if i % 2:
-            size = f'width="{max(stop - begin, 0):.1f}" height="{HEIGHT - TOP - BOTTOM}"'
-            parts += f'<rect class="band" x="{begin:.1f}" y="{TOP}" {size}/>'
+            size = {"width": f"{max(stop - begin, 0):.1f}", "height": HEIGHT - TOP - BOTTOM}
+            shapes.append(Shape("rect", {"class": "band", "x": f"{begin:.1f}", "y": TOP, **size}))
         if i + 1 < len(phases):
-            parts += f'<path class="border" d="M{stop:.1f} 6V{HEIGHT - BOTTOM}"/>'
-        shown = _fit(name, stop - begin - 6)
-        parts += f'<text class="mid" x="{(begin + stop) / 2:.1f}" y="15">{text(shown)}<title>{text(name)}</title></text>'
+            shapes.append(Shape("path", {"class": "border", "d": f"M{stop:.1f} 6V{HEIGHT - BOTTOM}"}))
+        shapes.append(_text("mid", (begin + stop) / 2, 15, _fit(name, stop - begin - 6), name))
         begin = stop
-    return parts
+    return shapes
 
 
 def _fit(label: str, room: float) -> str:
@@ -185,7 +191,7 @@ def _fit(label: str, room: float) -> str:
     return label if len(label) <= letters else label[: letters - 1] + "…" if letters > 1 else ""
 
 
-def _marker(x: float, y: float, style: int, r: float) -> str:
+def _marker(x: float, y: float, style: int, r: float) -> Shape:
     """Circle, square, triangle, diamond, cross or inverted triangle."""
     shapes = (
         f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0Z",
@@ -195,12 +201,7 @@ def _marker(x: float, y: float, style: int, r: float) -> str:
         f"M{x - r:.1f} {y - r:.1f}L{x + r:.1f} {y + r:.1f}M{x + r:.1f} {y - r:.1f}L{x - r:.1f} {y + r:.1f}",
         f"M{x:.1f} {y + 1.2 * r:.1f}l{-1.1 * r:.1f} {-2 * r:.1f}h{2.2 * r:.1f}Z",
     )
-    return f'<path class="dot s{style % STYLES}" d="{shapes[style % STYLES]}"/>'
-
-
-def _dash(style: int) -> str:
-    pattern = DASHES[style % STYLES]
-    return f'stroke-dasharray="{pattern}"' if pattern else ""
+    return Shape("path", {"class": f"dot s{style % STYLES}", "d": shapes[style % STYLES]})
 
 
 def _ticks(low: float, high: float, count: int = 4) -> list[float]:

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
 from ...metrics import Estimate, bootstrap_mean
 from ..runs.examples import load_examples
 from ..runs.run import Run, Table, merge
 from .charts import sample
-from .html import text
+from .html import below, join, piece
 
 # a mean at or under this Dice counts as a structure that was not found
 FAILURE = 0.5
+# colours that are kept: of what was trained on masks alone, and of a teacher
+ALONE, TEACHER = 3, 4
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,10 @@ class Column:
     examples: dict[str, dict]
 
     @property
-    def head(self) -> str:
-        """Its marker, name and role, as markup."""
-        role = f'<span class="ends">{self.role}</span>' if self.role else ""
-        label = text(self.label).replace("_", "_<wbr>")  # where a narrow column may break it
-        return f"{sample(self.style)} {label}{role}"
+    def head(self) -> Markup:
+        """Its marker, name and role."""
+        label = piece("breakable", self.label)  # where a narrow column may break it
+        return below(join(sample(self.style), " ", label), self.role)
 
     def estimate(self, test_set: str, score: str) -> Estimate | None:
         """Return the mean with its interval; None where it was not scored."""
@@ -88,12 +90,12 @@ def make_columns(
         if plain is not None:
             roles.insert(0, (roles.pop(plain)[0], "baseline"))
     roles += [(group, "teacher") for group in _by_recipe(teacher)]
-    labels = [_label(group) for group, _ in roles]
+    labels, styles = [_label(group) for group, _ in roles], _styles(roles)
     return [
         Column(
             runs=tuple(group),
             role=role,
-            style=i,
+            style=styles[i],
             label=label if labels.count(label) == 1 else str(group[0].folder),
             tables=_tables(group),
             examples=next((found for run in group if (found := load_examples(run.folder))), {}),
@@ -126,6 +128,22 @@ def _by_recipe(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         groups.setdefault(run.recipe(), []).append(run)
     return list(groups.values())
+
+
+def _styles(roles: Sequence[tuple[Sequence[Run], str]]) -> list[int]:
+    """Number of the colour of every column: the same for a student on any page, another one for what trained on masks alone."""
+    free = iter(n for n in range(len(roles) + 3) if n not in (ALONE, TEACHER))
+    found, alone_is_free = [], True
+    for group, role in roles:
+        alone = role == "baseline" or bool(group[0].history and not group[0].terms)
+        if role == "teacher":
+            found.append(TEACHER)
+        elif alone and alone_is_free:
+            found.append(ALONE)
+            alone_is_free = False
+        else:
+            found.append(next(free))
+    return found
 
 
 def _label(group: Sequence[Run]) -> str:

@@ -1,82 +1,129 @@
-"""Pieces of a page: text, tables, numbers. Everything that comes from outside is escaped here."""
+"""Pieces of a page. They are Jinja2's macros of ``templates/parts.html``, which escape all that is no such piece itself."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ... import __version__
 from ...metrics import Estimate, Score
 
-STYLE = Path(__file__).with_name("style.css")
+FOLDER = Path(__file__).parent
 MINUS, NONE = "\u2212", "\u2013"
+EMPTY = Markup("")
+# columns of a table beyond which a phone shows its rows as cards
+NARROW = 3
 
 
-def text(value: object) -> str:
-    """Return any value as text that cannot become markup."""
-    return html.escape(str(value), quote=True)
+@dataclass(frozen=True)
+class Part:
+    """A section of a page, with what the contents need of it.
+
+    Args:
+        id: its anchor.
+        title: its heading.
+        markup: all of it.
+    """
+
+    id: str
+    title: str
+    markup: Markup
 
 
-def document(name: str, title: str, lead: str, *parts: str) -> str:
+@dataclass(frozen=True)
+class Shape:
+    """An element of a drawing.
+
+    Args:
+        tag: ``path``, ``text`` or ``rect``.
+        attributes: name -> value; those that are None are left out.
+        words: its text.
+        title: what is shown where a pointer rests.
+    """
+
+    tag: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    words: str = ""
+    title: str = ""
+
+
+@cache
+def _macros() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("parts.html").module
+
+
+def piece(name: str, *values: Any, **named: Any) -> Markup:
+    """Return a piece of a page: a macro of ``templates/parts.html`` with its values, escaped unless they are pieces."""
+    return Markup(getattr(_macros(), name)(*values, **named))
+
+
+def join(*parts: object, between: str = "") -> Markup:
+    """Return pieces and texts one after the other; texts are escaped."""
+    return Markup(between).join(Markup.escape(part) for part in parts)
+
+
+def document(name: str, title: str, lead: Markup, *parts: Markup | Part | None) -> str:
     """Return a whole page that needs no other file.
 
     Args:
         name: of the window.
         title: of the page.
-        lead: what stands below the title, markup.
-        parts: sections and other markup.
+        lead: what stands below the title.
+        parts: sections, which the contents list, and other pieces; None is left out.
     """
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{text(name)}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head><body><main>"
-        f"<header><h1>{text(title)}</h1>{lead}</header>{''.join(parts)}"
-        f"<footer>monai_difom {__version__}, {date.today().isoformat()}. Research software: not a medical device.</footer>"
-        "</main></body></html>\n"
-    )
+    there = [part for part in parts if part]
+    style, script = (Markup((FOLDER / file).read_text(encoding="utf-8")) for file in ("style.css", "page.js"))
+    contents = [(part.id, part.title) for part in there if isinstance(part, Part)]
+    body = join(*(part.markup if isinstance(part, Part) else part for part in there))
+    day = date.today().isoformat()
+    return str(piece("document", name, title, lead, contents, body, style, script, __version__, day))
 
 
-def section(title: str, *parts: str, note: str = "") -> str:
-    """Return a section of the page; empty when it has no content."""
-    body = "".join(parts)
-    if not body:
-        return ""
-    lead = f'<p class="note">{note}</p>' if note else ""
-    return f"<section><h2>{text(title)}</h2>{lead}{body}</section>"
+def section(title: str, *parts: Markup, note: str = "") -> Part | None:
+    """Return a section of the page; None when it has no content."""
+    body = join(*parts)
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return Part(name, title, piece("section", name, title, note, body)) if body else None
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
-    """Return a table in a box that scrolls by itself where the page is narrow.
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], numeric: bool = True) -> Markup:
+    """Return a table; where the page is narrow, the rows of one with many columns stand as cards, and no column is lost.
 
     Args:
-        head: cells of the head, markup; the first may be empty.
-        rows: cells, markup; the first of each row is its head.
+        head: cells of the head; the first may be empty.
+        rows: cells; the first of each row is its head.
         numeric: align all but the first column to the right.
     """
-    if not rows:
-        return ""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    kind = " class=numeric" if numeric else ""
-    return f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    stacked = len(head) > (NARROW if numeric else NARROW - 1)
+    return piece("table", list(head), list(rows), numeric, stacked) if rows else EMPTY
 
 
-def details(title: str, body: str) -> str:
+def details(title: str, body: Markup) -> Markup:
     """Return a part that is folded away on the screen."""
-    return f"<details><summary>{text(title)}</summary>{body}</details>"
+    return piece("details", title, body)
 
 
-def grid(*parts: str, kind: str = "grid") -> str:
+def grid(*parts: Markup, kind: str = "grid") -> Markup:
     """Return parts side by side, as many as there is room for; empty when there is none."""
-    content = "".join(parts)
-    return f'<div class="{kind}">{content}</div>' if content else ""
+    content = join(*parts)
+    return piece("grid", kind, content) if content else EMPTY
+
+
+def below(words: object, ends: object) -> Markup:
+    """Return words with smaller ones below them, for a cell."""
+    return join(words, piece("ends", ends)) if ends else join(words)
 
 
 # a figure that is no score
@@ -102,9 +149,6 @@ def interval(estimate: Estimate, score: Score, sign: str = "") -> str:
     return f"{number(estimate.low, sign, score)} to {number(estimate.high, sign, score)}"
 
 
-def with_interval(estimate: Estimate, score: Score, sign: str = "") -> str:
+def with_interval(estimate: Estimate, score: Score, sign: str = "") -> Markup:
     """Return a score's mean above its interval, for a cell."""
-    ends = interval(estimate, score, sign)
-    return f"<b>{number(estimate.mean, sign, score)}</b>" + (
-        f'<span class="ends">{ends}</span>' if ends else ""
-    )
+    return below(piece("strong", number(estimate.mean, sign, score)), interval(estimate, score, sign))

@@ -1,11 +1,14 @@
-"""One self-contained page about one run or several: no script, no network, every picture inside."""
+"""One self-contained page about one run or several: no network, every picture inside."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+from markupsafe import Markup
 
 from ...utils import atomic_path
 from ..doctor.findings import WORDS, diagnose
@@ -13,13 +16,19 @@ from ..runs.folder import RunError
 from ..runs.run import Run, read_run
 from . import pictures, scores, structures, teachers, training
 from .columns import Column, baseline_of, make_columns, students
-from .html import document, text
+from .html import EMPTY, document, piece
 
 
 def make_report(columns: Sequence[Column]) -> str:
     """Return the page about some columns of runs."""
     named = ", ".join(column.label for column in students(columns))
-    sections = [
+    return document(
+        f"Report: {named}",
+        named,
+        _lead(columns),
+        banner(columns),
+        scores.key_figures(columns),
+        missing(columns),
         scores.results(columns),
         structures.by_structure(columns),
         scores.comparison(columns),
@@ -31,53 +40,46 @@ def make_report(columns: Sequence[Column]) -> str:
         pictures.maps(columns),
         training.cost(columns),
         training.record(columns),
-    ]
-    return document(
-        f"Report: {named}",
-        named,
-        _lead(columns),
-        banner(columns),
-        scores.key_figures(columns),
-        missing(columns),
-        *sections,
     )
 
 
-def banner(columns: Sequence[Column]) -> str:
+def banner(columns: Sequence[Column]) -> Markup:
     """What the runs say of themselves, and what to do about it; the worst first."""
     control, teacher = baseline_of(columns), [c for c in columns if c.role == "teacher"]
-    lines = []
-    for column in students(columns):
-        twins = control.runs if control is not None and control is not column else ()
-        for finding in diagnose(column.runs, twins, [run for other in teacher for run in other.runs]):
-            advice = f" {text(finding.advice)}" if finding.advice else ""
-            head = f"<b>{text(column.label)}.</b> " if len(students(columns)) > 1 else ""
-            word = WORDS[finding.level]
-            lines.append(
-                f'<li class="{finding.level}"><b>{word}</b> <span>{head}{text(finding.found)}{advice}</span></li>'
-            )
-    return f'<ul class="banner" id="findings">{"".join(lines)}</ul>' if lines else ""
+    shown = students(columns)
+    lines = [
+        {**asdict(finding), "word": WORDS[finding.level], "of": column.label if len(shown) > 1 else ""}
+        for column in shown
+        for finding in diagnose(
+            column.runs,
+            control.runs if control is not None and control is not column else (),
+            [run for other in teacher for run in other.runs],
+        )
+    ]
+    return piece("banner", lines) if lines else EMPTY
 
 
-def missing(columns: Sequence[Column]) -> str:
+def missing(columns: Sequence[Column]) -> Markup:
     """What the folders lack."""
     lacking: dict[str, list[str]] = {}
     for column in columns:
         for run in column.runs:
             for item in run.missing:
                 lacking.setdefault(item, []).append(run.name)
-    lines = [f"<li>Not in {text(', '.join(names))}: {text(item)}.</li>" for item, names in lacking.items()]
-    return f"<aside><ul>{''.join(lines)}</ul></aside>" if lines else ""
+    lines = [f"Not in {', '.join(names)}: {item}." for item, names in lacking.items()]
+    return piece("aside", lines) if lines else EMPTY
 
 
-def _lead(columns: Sequence[Column]) -> str:
+def _lead(columns: Sequence[Column]) -> Markup:
     """One line on what the page is about."""
     first = students(columns)[0].runs[0]
+    about = first.summary.get("about") or {}
+    task = f"{about['task']}, {about.get('data_source', '')}. " if about.get("task") else ""
     network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
     named = ", ".join(training.teachers_of(first))
     taught = f", distilled from {named or 'its teachers'}" if first.terms else ", trained on masks alone"
     state = "" if first.summary else " The run is not finished."
-    return f'<p class="note">{text(network + taught)}.{state}</p>'
+    return piece("paragraph", f"{task}{network}{taught}.{state}", "note")
 
 
 def write_report(

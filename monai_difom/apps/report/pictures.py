@@ -7,34 +7,37 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ..runs.examples import picture
 from ..runs.run import Run, RunError
+from .charts import STYLES
 from .columns import Column, baseline_of, students, test_set_names
-from .html import details, grid, number, section, text
+from .html import EMPTY, Part, Shape, details, grid, join, number, piece, section
 from .scores import DICE, paired
 
 CHANGED = 4
 TITLES = {"worst": "Worst", "median": "Median", "best": "Best"}
 
 
-def examples(columns: Sequence[Column]) -> str:
+def examples(columns: Sequence[Column]) -> Part | None:
     """Worst, median and best images of every student, and those that changed most against the baseline."""
     baseline, parts = baseline_of(columns), []
     for column in students(columns):
         lacking = not column.examples and column.tables
         if lacking:
-            parts.append(
-                f'<p class="warn">{text(column.label)} kept no outlines (folder examples): no pictures.</p>'
-            )
+            words = f"{column.label} kept no outlines (folder examples): no pictures."
+            parts.append(piece("paragraph", words, "warn"))
         for name in test_set_names([column]):
             entries = column.examples.get(name, {})
+            order = list(TITLES)
             kept = sorted(
-                entries.items(),
-                key=lambda item: (list(TITLES).index(item[1].get("kind", "best")), item[1]["dice"]),
+                ((path, entry) for path, entry in entries.items() if entry.get("kind") in order),
+                key=lambda item: (order.index(item[1]["kind"]), item[1]["dice"]),
             )
-            tiles = [_tile(column, baseline, name, path) for path, entry in kept if "kind" in entry]
+            tiles = [_tile(column, baseline, name, path) for path, _ in kept]
             if tiles:
-                parts.append(f"<h3>Worst, median and best: {text(name)}, {text(column.label)}</h3>")
+                parts.append(piece("heading", f"Worst, median and best: {name}, {column.label}"))
                 parts.append(grid(*tiles, kind="tiles"))
             if baseline not in (None, column) and entries:
                 parts.append(_changed(column, baseline, name))  # type: ignore[arg-type]
@@ -43,11 +46,12 @@ def examples(columns: Sequence[Column]) -> str:
     )
     if all(len(column.runs) == 1 for column in columns):
         note = ""
-    key = _key(baseline) if any("<img" in part for part in parts) else ""
-    return section("Pictures", key, *parts, note=note)
+    if any("<img" in part for part in parts):
+        parts[:0] = [_key(columns, baseline), piece("sorting", baseline is not None)]
+    return section("Pictures", *parts, note=note)
 
 
-def maps(columns: Sequence[Column]) -> str:
+def maps(columns: Sequence[Column]) -> Part | None:
     """The sheets of the run: predictions, and teacher and student maps in the same colours."""
     parts = []
     for column in columns:
@@ -61,7 +65,7 @@ def maps(columns: Sequence[Column]) -> str:
         shown = [_sheet(column, sheet) for sheet in own]
         parts.append(shown[-1])
         if shown[:-1]:
-            parts.append(details(f"Earlier phases of {column.label}", "".join(shown[:-1])))
+            parts.append(details(f"Earlier phases of {column.label}", join(*shown[:-1])))
     note = (
         "Validation images after a phase: image, mask, prediction, then for every distillation term the teachers' fused "
         "map and the student's, both in the three main directions of the teachers' map. Equal colours mean equal "
@@ -70,14 +74,11 @@ def maps(columns: Sequence[Column]) -> str:
     return section("What the student takes over", *parts, note=note)
 
 
-def _sheet(column: Column, file: Path) -> str:
+def _sheet(column: Column, file: Path) -> Markup:
     epoch, _, phase = file.stem.partition("_")
     caption = f"{column.label}, phase {phase}, epoch {int(epoch) if epoch.isdigit() else epoch}: {_terms(column.runs[0], phase)}"
     data = base64.b64encode(file.read_bytes()).decode("ascii")
-    return (
-        f'<figure class="sheet"><figcaption>{text(caption)}</figcaption><div class="scroll" tabindex="0">'
-        f'<img src="data:image/png;base64,{data}" alt="{text(caption)}"></div></figure>'
-    )
+    return piece("sheet", data, caption)
 
 
 def _terms(run: Run, phase: str) -> str:
@@ -88,13 +89,13 @@ def _terms(run: Run, phase: str) -> str:
     return "columns image, label, prediction" + "".join(f", {name}" for name in names)
 
 
-def _changed(column: Column, baseline: Column, name: str) -> str:
+def _changed(column: Column, baseline: Column, name: str) -> Markup:
     """The images that lost and gained most against the baseline."""
     with suppress(RunError):
         found, both = paired(column, baseline, name, "dice")
         ends = (("Largest losses", found.order[:CHANGED]), ("Largest gains", found.order[::-1][:CHANGED]))
         paths = {_image_of(column, name, path): path for path in column.examples[name]}
-        parts = ""
+        parts = EMPTY
         for (title, order), sign in zip(ends, (-1, 1), strict=True):
             tiles = []
             for i in order:
@@ -103,14 +104,15 @@ def _changed(column: Column, baseline: Column, name: str) -> str:
                 if sign * change > 0 and image in paths:
                     tiles.append(_tile(column, baseline, name, paths[image], change))
             if any(tiles):
-                parts += f"<h3>{title} against {text(baseline.label)}: {text(name)}</h3>" + grid(
-                    *tiles, kind="tiles"
-                )
+                heading = piece("heading", f"{title} against {baseline.label}: {name}")
+                parts = join(parts, heading, grid(*tiles, kind="tiles"))
         return parts
-    return ""
+    return EMPTY
 
 
-def _tile(column: Column, baseline: Column | None, name: str, path: str, change: float | None = None) -> str:
+def _tile(
+    column: Column, baseline: Column | None, name: str, path: str, change: float | None = None
+) -> Markup:
     """One image with the outlines of mask, prediction and the baseline's prediction; empty without the image."""
     entry, image = column.examples[name][path], _image_of(column, name, path)
     other = _entry_of(baseline, name, image) if baseline is not None and baseline is not column else None
@@ -119,24 +121,22 @@ def _tile(column: Column, baseline: Column | None, name: str, path: str, change:
         with suppress(OSError):  # the data set has moved
             jpeg = base64.b64encode(picture(path)).decode("ascii")
     if jpeg is None:
-        return ""
+        return EMPTY
     height, width = entry["height"], entry["width"]
-    lines = [("truth", entry["truth"]), ("found", entry["prediction"])]
-    if other is not None:
-        lines.insert(1, ("before", other["prediction"]))
-    paths = "".join(f'<path class="case" d="{d}"/><path class="{kind}" d="{d}"/>' for kind, d in lines if d)
-    title = f"<b>{TITLES[entry['kind']]}.</b> " if entry.get("kind") in TITLES else ""
-    if change is not None:
-        title = f"<b>{number(change, '+', DICE)}.</b> "
+    lines = [("truth", entry["truth"]), (f"found s{column.style % STYLES}", entry["prediction"])]
+    if other is not None and baseline is not None:
+        lines.insert(1, (f"before s{baseline.style % STYLES}", other["prediction"]))
+    shapes = [Shape("path", {"class": k, "d": d}) for kind, d in lines if d for k in ("case", kind)]
+    title = TITLES.get(entry.get("kind"), "") if change is None else number(change, "+", DICE)
+    share = entry["foreground"] / (height * width)
     words = f"Dice {number(entry['dice'], score=DICE)}"
     words += f", baseline {number(other['dice'], score=DICE)}" if other is not None else ""
-    words += f"; mask {100 * entry['foreground'] / (height * width):.1f} % of the image"
-    return (
-        f'<figure class="tile"><div class="shot" style="aspect-ratio:{width}/{height}">'
-        f'<img src="data:image/jpeg;base64,{jpeg}" alt="{text(image)}: {words}">'
-        f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{paths}</svg></div>'
-        f"<figcaption>{title}{words}<span class=ends>{text(image)}</span></figcaption></figure>"
-    )
+    words += f"; mask {100 * share:.1f} % of the image"
+    gained = entry["dice"] - other["dice"] if other is not None else 0.0
+    facts = {"dice": entry["dice"], "change": gained if change is None else change, "share": share}
+    outlines = piece("svg", "outlines", width, height, "", shapes)
+    shown = {"image": image, "jpeg": jpeg, "width": width, "height": height, "outlines": outlines}
+    return piece("tile", {**shown, **facts, "title": title, "words": words})
 
 
 def _image_of(column: Column, name: str, path: str) -> str:
@@ -152,13 +152,15 @@ def _entry_of(column: Column, name: str, image: str) -> dict | None:
     return next((entry for path, entry in entries.items() if _image_of(column, name, path) == image), None)
 
 
-def _key(baseline: Column | None) -> str:
-    kinds = [("truth", "mask (truth)"), ("found", "prediction")]
-    if baseline is not None:
-        kinds.append(("before", f"prediction of {baseline.label}"))
-    items = "".join(
-        '<li><svg class="swatch dark" viewBox="0 0 34 12" aria-hidden="true">'
-        f'<path class="{kind}" d="M1 6H33"/></svg>{text(words)}</li>'
+def _key(columns: Sequence[Column], baseline: Column | None) -> Markup:
+    kinds = [("truth", "mask (truth)")]
+    kinds += [
+        (f"found s{column.style % STYLES}", f"prediction of {column.label}") for column in students(columns)
+    ]
+    if baseline is not None and baseline not in students(columns):
+        kinds.append((f"before s{baseline.style % STYLES}", f"prediction of {baseline.label}"))
+    swatches = [
+        (piece("svg", "swatch dark", 34, 12, "", [Shape("path", {"class": kind, "d": "M1 6H33"})]), words)
         for kind, words in kinds
-    )
-    return f'<ul class="legend">{items}</ul>'
+    ]
+    return piece("legend", swatches)

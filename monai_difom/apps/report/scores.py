@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from ...metrics import MARKS, SCORES, Comparison, bootstrap_mean, score_of
 from ..runs.compare import compare_tables, largest_losses
 from ..runs.run import RunError, Table, merge
 from .charts import Dot, interval_chart
 from .columns import FAILURE, Column, baseline_of, students, test_set_names
-from .html import NONE, details, grid, interval, number, section, short, table, text, with_interval
+from .html import (
+    EMPTY,
+    NONE,
+    Part,
+    below,
+    details,
+    grid,
+    interval,
+    join,
+    number,
+    piece,
+    section,
+    short,
+    table,
+    with_interval,
+)
 
 DICE = SCORES["dice"]
 # shares of the image that the structure covers
@@ -31,7 +47,7 @@ def paired(column: Column, baseline: Column, name: str, score: str) -> tuple[Com
     return compare_tables(both, len(baseline.tables[name].columns[score]), score), both
 
 
-def key_figures(columns: Sequence[Column]) -> str:
+def key_figures(columns: Sequence[Column]) -> Markup:
     """One card a student and test set: its Dice, and what changed against the baseline."""
     baseline, cards = baseline_of(columns), []
     for column in students(columns):
@@ -39,26 +55,22 @@ def key_figures(columns: Sequence[Column]) -> str:
             found = column.estimate(name, "dice")
             if found is None:
                 continue
-            line = ""
+            line = EMPTY
             if baseline is not None and baseline is not column:
                 try:
                     change, _ = paired(column, baseline, name, "dice")
-                    line = (
-                        f"<p><b>{number(change.difference.mean, '+', DICE)}</b> "
-                        f"({interval(change.difference, DICE, '+')}) against "
-                        f"{text(baseline.label)}: {change.verdict()}</p>"
-                    )
+                    gain = piece("strong", number(change.difference.mean, "+", DICE))
+                    ends = interval(change.difference, DICE, "+")
+                    words = join(gain, f" ({ends}) against {baseline.label}: {change.verdict()}")
+                    line = piece("paragraph", words)
                 except RunError as error:
-                    line = f"<p>Not compared: {text(error)}</p>"
+                    line = piece("paragraph", f"Not compared: {error}")
             ends = f"95 % interval {interval(found, DICE)}, {_extent(column.tables[name])}"
-            cards.append(
-                f'<div class="card"><h3>{text(name)}</h3><p class="big">{number(found.mean, score=DICE)}</p>'
-                f"<p>Dice of {column.head}<br>{ends}</p>{line}</div>"
-            )
+            cards.append(piece("card", name, number(found.mean, score=DICE), column.head, ends, line))
     return grid(*cards, kind="cards")
 
 
-def results(columns: Sequence[Column]) -> str:
+def results(columns: Sequence[Column]) -> Part | None:
     """One table per test set: scores down, runs across."""
     parts = []
     for name in test_set_names(columns):
@@ -67,7 +79,7 @@ def results(columns: Sequence[Column]) -> str:
         for score in dict.fromkeys(score for scored in tables for score in scored.scores):
             found = [column.estimate(name, score) for column in columns]
             known = score_of(score)
-            title = text(known.heading(tables[0].unit)) + ("" if known.higher_is_better else " ↓")
+            title = known.heading(tables[0].unit) + ("" if known.higher_is_better else " ↓")
             rows.append([title, *(with_interval(e, known) if e else NONE for e in found)])
             if score == "e_measure_max":
                 published = [number(column.figure(name, score), score=known) for column in columns]
@@ -77,7 +89,8 @@ def results(columns: Sequence[Column]) -> str:
             if any(count not in (NONE, "0") for count in counts):
                 rows.append([mark.meaning, *counts])
         head = ["score", *(column.head for column in columns)]
-        parts.append(f"<div><h3>{text(name)}: {_extent(tables[0])}</h3>{table(head, rows)}</div>")
+        title = piece("heading", f"{name}: {_extent(tables[0])}")
+        parts.append(grid(title, table(head, rows), kind="block"))
     note = (
         "Means over images, each at its mask's own size; below each the 95 % interval by bootstrap over images. Frames of one "
         "video sequence are drawn together where sequences are known, and so are several runs. ↓: less is better."
@@ -85,12 +98,12 @@ def results(columns: Sequence[Column]) -> str:
     return section("Results", grid(*parts, kind="grid wide"), note=note)
 
 
-def comparison(columns: Sequence[Column]) -> str:
+def comparison(columns: Sequence[Column]) -> Part | None:
     """Every other column against the baseline, image by image."""
     baseline = baseline_of(columns)
     others = [column for column in columns if column.role == ""]
     if baseline is None or not others:
-        return ""
+        return None
     rows, dots, losers, problems = [], [], [], []
     for name in test_set_names(columns):
         dots.append(Dot(name))
@@ -98,24 +111,24 @@ def comparison(columns: Sequence[Column]) -> str:
             try:
                 found, both = paired(column, baseline, name, "dice")
             except RunError as error:
-                problems.append(f'<p class="warn">Not compared: {text(error)}</p>')
+                problems.append(piece("paragraph", f"Not compared: {error}", "warn"))
                 continue
             change = found.difference
             unit = "sequences" if change.units < change.images else "images"
-            p = "&lt; 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
+            p = "< 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
             rows.append(
                 [
-                    f"{text(name)}<span class=ends>{column.head}</span>",
+                    below(name, column.head),
                     with_interval(change, DICE, "+"),
                     found.verdict(),
                     *(f"{n} ({n / change.images:.0%})" for n in (found.better, found.worse)),
-                    f"{p}<span class=ends>{change.units} {unit}</span>",
+                    below(p, f"{change.units} {unit}"),
                 ]
             )
             dots.append(Dot(column.label, change.mean, change.low, change.high, column.style))
             lost = largest_losses("dice", found, both, 10)
             body = [
-                [text(both.images[i]), *(number(x, score=DICE) for x in (a, b)), number(b - a, "+", DICE)]
+                [both.images[i], *(number(x, score=DICE) for x in (a, b)), number(b - a, "+", DICE)]
                 for i, a, b in lost
             ]
             losers.append(
@@ -125,21 +138,22 @@ def comparison(columns: Sequence[Column]) -> str:
                 )
             )
     head = ["test set", "change of Dice", "verdict by the interval", "images better", "worse", "p, sign test"]
-    chart = interval_chart("Change of Dice, with 95 % interval", dots, zero=True) if rows else ""
-    note = f"Against {text(baseline.label)}, on the same images. Intervals and sign test are those of the results' table."
-    return section("Paired comparison", grid(chart), table(head, rows), *losers, *problems, note=note)
+    chart = interval_chart("Change of Dice, with 95 % interval", dots, zero=True) if rows else EMPTY
+    note = f"Against {baseline.label}, on the same images. Intervals and sign test are those of the results' table."
+    both_sides = grid(chart, table(head, rows), kind="split")
+    return section("Paired comparison", both_sides, *losers, *problems, note=note)
 
 
-def by_size(columns: Sequence[Column]) -> str:
+def by_size(columns: Sequence[Column]) -> Part | None:
     """Dice and failures by the share of the image that the structure covers."""
     needed = {"foreground", "height", "width"}
     known = [c for c in columns if any(needed <= set(t.columns) for t in c.tables.values())]
     if not known:
         why = "The tables of scores lack the columns foreground, height and width: run the evaluation again."
         return (
-            section("By size of the structure", f'<p class="warn">{why}</p>')
+            section("By size of the structure", piece("paragraph", why, "warn"))
             if any(c.tables for c in columns)
-            else ""
+            else None
         )
     parts = []
     for name in test_set_names(known):
@@ -161,9 +175,7 @@ def by_size(columns: Sequence[Column]) -> str:
                 dice = inside.columns["dice"]
                 found, count = bootstrap_mean(dice, inside.groups), len(inside.images)
                 failed = int((dice.mean(0) < FAILURE).sum())
-                cells.append(
-                    f"{with_interval(found, DICE)}<span class=ends>{failed} failed ({failed / count:.0%})</span>"
-                )
+                cells.append(below(with_interval(found, DICE), f"{failed} failed ({failed / count:.0%})"))
                 own.append(Dot(column.label, found.mean, found.low, found.high, column.style))
             if count:
                 dots += [Dot(f"{label} of the image, {count} images"), *own]
@@ -171,7 +183,7 @@ def by_size(columns: Sequence[Column]) -> str:
         head = ["structure covers", "images", *(column.head for column in known)]
         if rows:
             chart = interval_chart(f"{name}: Dice by size of the structure, with 95 % interval", dots)
-            parts.append(chart + table(head, rows))
+            parts.append(grid(chart, table(head, rows), kind="split"))
     note = f"Share of the image that the mask covers. Failed: Dice under {FAILURE}, mean of the runs. Empty masks are left out."
     return section("By size of the structure", *parts, note=note)
 

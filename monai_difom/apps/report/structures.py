@@ -9,12 +9,12 @@ import numpy as np
 from ...metrics import bootstrap_mean, score_of
 from ..runs.run import Table
 from .columns import Column, test_set_names
-from .html import NONE, number, section, table, text, with_interval
+from .html import NONE, Part, join, number, piece, section, table, with_interval
 
 SHOWN = ("dice", "hd95")
 
 
-def by_structure(columns: Sequence[Column]) -> str:
+def by_structure(columns: Sequence[Column]) -> Part | None:
     """Dice and HD95 of each structure, and the means in which every structure weighs the same; empty without several."""
     parts = []
     for name in test_set_names(columns):
@@ -27,11 +27,13 @@ def by_structure(columns: Sequence[Column]) -> str:
             for structure in named:
                 own = [s.of_structure(structure) if s is not None and s.structures else None for s in tables]
                 count = max(len(scored.images) for scored in own if scored is not None)
-                rows.append([text(structure), str(count), *(_cell(scored, score) for scored in own)])
+                rows.append([structure, str(count), *(_cell(scored, score) for scored in own)])
             rows.append(["mean of structures", NONE, *(_mean(scored, score) for scored in tables)])
             unit = next((scored.unit for scored in tables if scored is not None), "px")
             head = ["structure", "images", *(column.head for column in columns)]
-            parts.append(f"<h3>{text(name)}: {score_of(score).heading(unit)}</h3>" + table(head, rows))
+            parts.append(
+                join(piece("heading", f"{name}: {score_of(score).heading(unit)}"), table(head, rows))
+            )
     note = (
         "Only images that were annotated for a structure count for it. The results above are means over images and structures "
         "together: a structure with more images weighs more there."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
-from .html import grid, number, section, table, text
+from .html import Part, below, grid, join, number, piece, section, table
 from .training import phases_of
 
 # figure of the history -> title, and whether its axis must hold zero
@@ -18,7 +20,7 @@ CURVES = {
 }
 
 
-def diagnostics(columns: Sequence[Column]) -> str:
+def diagnostics(columns: Sequence[Column]) -> Part | None:
     """Curves by epoch and likeness by phase, of the first run of every column whose history has them."""
     parts = []
     for column in columns:
@@ -27,9 +29,8 @@ def diagnostics(columns: Sequence[Column]) -> str:
         charts = [line_chart(title, _series(run, key), phases, zero) for key, (title, zero) in CURVES.items()]
         if any(charts):
             name = (run.summary.get("balancer") or {}).get("name", "")
-            parts.append(
-                f"<h3>{sample(column.style)} {text(column.label)}{text(f', {name}' if name else '')}</h3>"
-            )
+            title = join(sample(column.style), f" {column.label}", f", {name}" if name else "")
+            parts.append(piece("heading", title))
             parts.append(grid(*charts, kind="grid wide"))
         parts.append(_likeness(run))
     note = (
@@ -51,7 +52,7 @@ def _series(run: Run, figure: str) -> list[Series]:
     return lines
 
 
-def _likeness(run: Run) -> str:
+def _likeness(run: Run) -> Markup:
     """A table of CKA: teachers down, phases across; empty where it was not measured."""
     found = run.summary.get("balancer") or {}
     stages = [("before training", found.get("start") or {})]
@@ -60,9 +61,9 @@ def _likeness(run: Run) -> str:
     sources = found.get("sources") or {}
     rows = [
         [
-            f"{text(name)}<span class=ends>{text(sources.get(name, ''))}</span>",
+            below(name, sources.get(name, "")),
             *(number(values.get(name)) for _, values in stages),
         ]
         for name in names
     ]
-    return table(["CKA of student and teacher", *(text(stage) for stage, _ in stages)], rows)
+    return table(["CKA of student and teacher", *(stage for stage, _ in stages)], rows)

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from ...utils.durations import duration
 from ..doctor.findings import term_verdict
 from ..runs.folder import RunFolder
 from ..runs.run import Run
 from .charts import Series, line_chart, sample
 from .columns import Column
-from .html import NONE, details, grid, number, section, short, table, text
+from .html import NONE, Part, below, details, grid, join, number, piece, section, short, table
 
 # configuration of a bundle -> its name for people
 OPTIONS = {
+    "task": "Task",
+    "structure": "Structure",
+    "modality": "Modality",
     "dataset_dir": "Data set",
     "image_size": "Image size",
     "batch_size": "Batch size",
@@ -33,11 +38,11 @@ def phases_of(run: Run) -> list[tuple[str, float]]:
     return list(ends.items())
 
 
-def curves(columns: Sequence[Column]) -> str:
+def curves(columns: Sequence[Column]) -> Part | None:
     """Validation of all runs together, then every term, weight and learning rate of each."""
     shown = [column for column in columns if column.runs[0].history]
     if not shown:
-        return ""
+        return None
     metrics = dict.fromkeys(
         name for column in shown for e in column.runs[0].history for name in e["validation"]
     )
@@ -47,16 +52,16 @@ def curves(columns: Sequence[Column]) -> str:
         same = len({str(phases_of(c.runs[0])) for c in shown}) == 1
         title = "Validation Dice" if metric == "val_dice" else f"Validation: {metric}"
         parts.append(line_chart(title, lines, phases_of(shown[0].runs[0]) if same else ()))
-    body = [grid(*parts)]
+    together = phases_of(shown[0].runs[0]) if len({str(phases_of(c.runs[0])) for c in shown}) == 1 else ()
+    lines = [_series(c.label, c.runs[0], "terms", "segmentation", c.style) for c in shown]
+    parts.append(line_chart("Segmentation loss", lines, together))
+    body = [grid(*parts, kind="grid wide")]
     for column in shown:
         run = column.runs[0]
         terms = list(dict.fromkeys(term for epoch in run.history for term in epoch["terms"]))
         distilled = [term for term in terms if term != "segmentation"]
         phases = phases_of(run)
         charts = [
-            line_chart(
-                "Segmentation loss", [_series("segmentation", run, "terms", "segmentation", 0)], phases
-            ),
             line_chart(
                 "Distillation terms",
                 [_series(term, run, "terms", term, i + 1) for i, term in enumerate(distilled)],
@@ -71,32 +76,31 @@ def curves(columns: Sequence[Column]) -> str:
             line_chart("Learning rate", [_rate(run)], phases, zero=True),
         ]
         seeds = f" (the first of {len(column.runs)} runs)" if len(column.runs) > 1 else ""
-        body.append(
-            f"<h3>{sample(column.style)} {text(column.label)}{seeds}</h3>" + grid(*charts, kind="grid wide")
-        )
+        body.append(piece("heading", join(sample(column.style), f" {column.label}{seeds}")))
+        body.append(grid(*charts))
     return section(
         "Training, by phase", *body, note="Means over each epoch. Dashed rules stand between phases."
     )
 
 
-def collapse(columns: Sequence[Column]) -> str:
+def collapse(columns: Sequence[Column]) -> Part | None:
     """What the collapse monitor measured last, term by term."""
     rows = []
     for column in columns:
         for run in column.runs:
             for term, found in (run.summary.get("collapse") or {}).items():
-                verdict = term_verdict(found)
+                verdict: object = term_verdict(found)
                 if verdict == "collapsed":
-                    verdict = f"<b class=warn>{verdict}</b>"
+                    verdict = piece("strong", verdict, "warn")
                 rows.append(
                     [
-                        f"{text(term)}<span class=ends>{sample(column.style)} {text(run.name)}</span>",
+                        below(term, join(sample(column.style), f" {run.name}")),
                         number(found["r2"]),
                         number(found.get("r2_image")),
                         number(found.get("same")),
                         short(found["target_variance"]),
                         number(found["effective_rank"]),
-                        f"{text(found.get('phase', NONE))}, epoch {found.get('epoch', NONE)}",
+                        f"{found.get('phase', NONE)}, epoch {found.get('epoch', NONE)}",
                         verdict,
                     ]
                 )
@@ -119,7 +123,7 @@ def collapse(columns: Sequence[Column]) -> str:
     return section("Collapse monitor", table(head, rows), note=note)
 
 
-def cost(columns: Sequence[Column]) -> str:
+def cost(columns: Sequence[Column]) -> Part | None:
     """Parameters, multiply-adds and time of students and teachers."""
     rows = []
     for column in columns:
@@ -127,7 +131,7 @@ def cost(columns: Sequence[Column]) -> str:
         student = run.summary.get("student") or run.record.get("student") or {}
         measured = run.record.get("cost") or {}
         if student:
-            rows.append([f"{column.head}", *_cost_cells(student, measured, measured.get("milliseconds"))])
+            rows.append([column.head, *_cost_cells(student, measured, measured.get("milliseconds"))])
     seen = set()
     for column in columns:
         measured = column.runs[0].record.get("cost") or {}
@@ -136,7 +140,7 @@ def cost(columns: Sequence[Column]) -> str:
                 continue
             seen.add(teacher.get("signature"))
             own = {**measured, **(measured.get("teachers") or {}).get(name, {"gmacs": None})}
-            rows.append([f"teacher {text(name)} (training only)", *_cost_cells(teacher, own, None)])
+            rows.append([f"teacher {name} (training only)", *_cost_cells(teacher, own, None)])
     head = ["network", "parameters", "GMACs", "ms per image", "measured on"]
     note = (
         "One image at a time, median of 20 passes. GMACs: thousand million multiply-adds of convolutions and matrix "
@@ -145,9 +149,9 @@ def cost(columns: Sequence[Column]) -> str:
     return section("Cost", table(head, rows), note=note)
 
 
-def record(columns: Sequence[Column]) -> str:
+def record(columns: Sequence[Column]) -> Part | None:
     """What was trained with what, one column of a table each, and the whole configuration."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, list[object]] = {}
     for i, column in enumerate(columns):
         for name, value in _facts(column.runs).items():
             rows.setdefault(name, [NONE] * len(columns))[i] = value
@@ -158,20 +162,18 @@ def record(columns: Sequence[Column]) -> str:
             file = RunFolder(run.folder).config
             if file.is_file():
                 written = file.read_text(encoding="utf-8")
-                parts.append(details(f"Configuration of {run.name}", f"<pre>{text(written)}</pre>"))
+                parts.append(details(f"Configuration of {run.name}", piece("pre", written)))
     return section("What was trained with what", *parts)
 
 
-def teachers(columns: Sequence[Column]) -> str:
+def teachers(columns: Sequence[Column]) -> Markup:
     """Sources, licences and signatures of all teachers."""
-    rows: dict[tuple[str, str], list[str]] = {}
+    rows: dict[tuple[str, str], list[object]] = {}
     for column in columns:
         for name, found in teachers_of(column.runs[0]).items():
-            cells = [text(name), *(text(found.get(key, NONE)) for key in ("source", "licence"))]
-            rows[name, found.get("signature", "")] = [
-                *cells,
-                f"<code>{text(found.get('signature', NONE)[:12])}</code>",
-            ]
+            cells = [name, *(found.get(key, NONE) for key in ("source", "licence"))]
+            signature = found.get("signature", "")
+            rows[name, signature] = [*cells, piece("code", signature[:12] or NONE)]
     return table(["teacher", "source", "licence", "signature"], list(rows.values()), numeric=False)
 
 
@@ -180,7 +182,7 @@ def teachers_of(run: Run) -> dict[str, Any]:
     return run.summary.get("teachers") or run.record.get("teachers") or {}
 
 
-def _facts(runs: Sequence[Run]) -> dict[str, str]:
+def _facts(runs: Sequence[Run]) -> dict[str, object]:
     run = runs[0]
     student = run.summary.get("student") or run.record.get("student") or {}
     sessions = run.record.get("sessions") or []
@@ -189,30 +191,33 @@ def _facts(runs: Sequence[Run]) -> dict[str, str]:
     best = run.summary.get("best") or {}
     seconds = sum(epoch.get("seconds", 0) for epoch in run.history)
     found = {
-        "Folder": "<br>".join(text(r.folder) for r in runs),
-        "Student": text(student.get("network", "")),
+        "Folder": piece("lines", [str(r.folder) for r in runs]),
+        "Student": student.get("network", ""),
         "Parameters": f"{student['parameters']:,}".replace(",", " ") if student.get("parameters") else "",
-        "Training images": text(run.record.get("train_images", "")),
-        **{name: text(run.config[key]) for key, name in OPTIONS.items() if run.config.get(key) is not None},
-        "Seed": ", ".join(text(r.record["seed"]) for r in runs if "seed" in r.record),
-        "Phases": "<br>".join(_phase(phase) for phase in run.summary.get("phases") or _phases_so_far(run)),
+        "Training images": str(run.record.get("train_images", "")),
+        **{name: str(run.config[key]) for key, name in OPTIONS.items() if run.config.get(key) is not None},
+        "Seed": ", ".join(str(r.record["seed"]) for r in runs if "seed" in r.record),
+        "Phases": piece(
+            "lines", [_phase(phase) for phase in run.summary.get("phases") or _phases_so_far(run)]
+        ),
         "Training time": duration(seconds) if seconds else "",
         "Best epoch": f"{best['best_epoch']} (validation {number(best['best'])})"
         if best.get("best") is not None
         else "",
-        "Teachers": text(", ".join(teachers_of(run))) or "none",
-        "Device": text(latest.get("device", "")),
-        "Started": "<br>".join(_moment(s["started"]) + _end(s) for s in sessions),
-        "Versions": "<br>".join(f"{text(name)} {text(v)}" for name, v in versions.items()),
-        "Command": f"<code>{text(latest['command'])}</code>" if latest.get("command") else "",
+        "Teachers": ", ".join(teachers_of(run)) or "none",
+        "Device": latest.get("device", ""),
+        "Started": piece("lines", [_moment(s["started"]) + _end(s) for s in sessions]),
+        "Versions": piece("lines", [f"{name} {v}" for name, v in versions.items()]),
+        "Command": piece("code", latest["command"]) if latest.get("command") else "",
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _phase(phase: dict[str, Any]) -> str:
-    weights = ", ".join(f"{text(term)} {short(w)}" for term, w in phase["weights"].items())
+def _phase(phase: dict[str, Any]) -> Markup:
+    weights = ", ".join(f"{term} {short(w)}" for term, w in phase["weights"].items())
     took = f", {duration(phase['seconds'])}" if phase.get("seconds") else ""
-    return f"<b>{text(phase['name'])}</b> {phase['epochs']} epoch{'' if phase['epochs'] == 1 else 's'}{took}: {weights}"
+    length = f" {phase['epochs']} epoch{'' if phase['epochs'] == 1 else 's'}"
+    return join(piece("strong", phase["name"]), f"{length}{took}: {weights}")
 
 
 def _phases_so_far(run: Run) -> list[dict[str, Any]]:
@@ -235,7 +240,9 @@ def _end(session: dict[str, Any]) -> str:
     return " to " + datetime.fromisoformat(session["finished"]).strftime("%H:%M")
 
 
-def _cost_cells(network: dict[str, Any], measured: dict[str, Any], milliseconds: float | None) -> list[str]:
+def _cost_cells(
+    network: dict[str, Any], measured: dict[str, Any], milliseconds: float | None
+) -> list[object]:
     size = "\u00d7".join(str(n) for n in measured.get("input", []))
     threads = ""
     if measured.get("device", "").startswith("cpu"):
@@ -244,9 +251,7 @@ def _cost_cells(network: dict[str, Any], measured: dict[str, Any], milliseconds:
         f"{network['parameters'] / 1e6:.2f} M",
         number(measured.get("gmacs")),
         number(milliseconds),
-        f"{text(measured['device'])}{threads}<span class=ends>{size} px</span>"
-        if measured.get("device")
-        else NONE,
+        below(f"{measured['device']}{threads}", f"{size} px") if measured.get("device") else NONE,
     ]
 
 

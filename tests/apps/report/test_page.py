@@ -13,7 +13,8 @@ import pytest
 
 from monai_difom.__main__ import main
 from monai_difom.apps.report import after_training, conclude, write_report
-from monai_difom.apps.runs.run import RunError
+from monai_difom.apps.report.columns import make_columns
+from monai_difom.apps.runs.run import RunError, read_run
 from tests.apps.runs.folders import OLD, write_pair, write_scores, write_training
 from tests.browser import open_browser
 
@@ -61,12 +62,67 @@ def test_the_maximum_e_measure_of_a_set_is_that_of_its_evaluation(tmp_path: Path
     assert "<td>0.432</td>" in row[: row.index("</tr>")]
 
 
-def test_the_page_needs_no_network_and_no_script(written: Path) -> None:
+def test_the_page_needs_no_network(written: Path) -> None:
     html = written.read_text()
-    assert "<script" not in html
-    assert not re.search(r"(?:src|href)=\"(?!data:)", html)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", html)
     assert "url(" not in html
+    assert "import" not in html[html.index("<script>") :]
     assert written.stat().st_size < 3e6
+
+
+def test_the_contents_lead_to_every_section(written: Path) -> None:
+    html = written.read_text()
+    listed = re.findall(r'<li><a href="#([^"]*)">([^<]*)</a>', html)
+    assert [title for _, title in listed] == sections(html)
+    assert all(f'<section id="{name}">' in html for name, _ in listed)
+
+
+HOSTILE = '<img src=x onerror="document.title=1">&\'"{{ 7*7 }}</script><script>document.title=1</script>'
+
+
+def test_what_files_say_is_text_wherever_it_is_shown(tmp_path: Path, browser: Any) -> None:
+    name = "a<b>'&{{7*7}}_<script>document.title=1<\u2215script>"
+    images = [f"/d/t/{number} {HOSTILE.replace('/', '_')}.png" for number in range(6)]
+    alone, run = tmp_path / f"{name}_alone", tmp_path / name
+    write_training(alone)
+    write_training(run, (HOSTILE, "low"), collapsed=True)
+    for folder in (alone, run):
+        write_scores(folder / f"set{name}.csv", images, 0.1 * (folder == run))
+        file = folder / "summary.json"
+        summary = json.loads(file.read_text()) | {"about": {"task": HOSTILE, "data_source": HOSTILE}}
+        summary["student"]["network"] = HOSTILE
+        summary["versions"] = {HOSTILE: HOSTILE}
+        summary["balancer"] = {"name": HOSTILE, "start": {HOSTILE: 0.5}, "sources": {HOSTILE: HOSTILE}}
+        for teacher in summary["teachers"].values():
+            teacher |= {"source": HOSTILE, "licence": HOSTILE}
+        file.write_text(json.dumps(summary))
+        entry = {"height": 9, "width": 9, "dice": 0.5, "truth": '"/><script>', "prediction": HOSTILE}
+        entry |= {"foreground": 3, "kind": "worst", "jpeg": ""}
+        (folder / "examples").mkdir()
+        (folder / "examples" / f"set{name}.json").write_text(json.dumps({"images": {images[0]: entry}}))
+        record = {"sessions": [{"started": "2026-01-01T00:00:00", "command": HOSTILE, "device": HOSTILE}]}
+        (folder / "run.json").write_text(json.dumps({**record, "seed": HOSTILE}))
+        (folder / "config.yaml").write_text(
+            json.dumps({"dataset_dir": HOSTILE, "image_size": HOSTILE, "d": folder.name})
+        )
+    html = write_report([run], tmp_path / "r.html", [alone]).read_text()
+    assert html.count("<script") == 1
+    assert "49" not in re.findall(r"<h1>(.*?)</h1>", html)[0]
+    show(browser, tmp_path / "r.html", 1280)
+    assert browser.title.startswith("Report: a<b>")
+    assert browser.execute_script("return document.querySelectorAll('[onerror], img[src=x]').length") == 0
+
+
+def test_a_run_has_the_same_colour_on_its_own_page_and_beside_its_control(
+    pair: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    alone, distilled, _ = pair
+    runs = [read_run(alone), read_run(distilled)]
+    together = {column.label: column.style for column in make_columns(runs)}
+    for run in runs:
+        (column,) = make_columns([run])
+        assert column.style == together[column.label]
+    assert len(set(together.values())) == 2
 
 
 def test_the_markup_is_balanced(written: Path) -> None:
@@ -156,6 +212,37 @@ def show(browser: Any, file: Path, width: int) -> None:
     metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(file.as_uri())
+
+
+def test_a_phone_loses_no_column(browser: Any, written: Path) -> None:
+    show(browser, written, 390)
+    cut = """return [...document.querySelectorAll('table')].filter(t => !t.closest('details'))
+        .filter(t => t.scrollWidth > t.parentElement.clientWidth + 1).map(t => t.textContent.slice(0, 80))"""
+    assert browser.execute_script(cut) == []
+    labels = "return [...document.querySelectorAll('#paired-comparison td .label')].map(e => e.innerText)"
+    assert "worse" in browser.execute_script(labels)
+
+
+def test_every_picture_opens_large_and_they_can_be_put_in_order(browser: Any, written: Path) -> None:
+    show(browser, written, 1280)
+    width = "return document.querySelector('button.shot').getBoundingClientRect().width"
+    small = browser.execute_script(width)
+    browser.execute_script("document.querySelector('button.shot').click()")
+    assert browser.execute_script(width) > 2 * small
+    press = "document.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0]}))"
+    browser.execute_script(press, "ArrowRight")
+    opened = "return [...document.querySelectorAll('button')].findIndex(b => b.closest('.large'))"
+    assert browser.execute_script(opened) == 1
+    browser.execute_script(press, "Escape")
+    assert browser.execute_script(opened) == -1
+    order = "return [...document.querySelector('.tiles').children].map(t => Number(t.dataset.dice))"
+    first = browser.execute_script(order)
+    choose = """const s = document.querySelector('.sorting select'); s.value = arguments[0];
+        s.dispatchEvent(new Event('change', {bubbles: true}))"""
+    browser.execute_script(choose, "-dice")
+    assert browser.execute_script(order) == sorted(first, reverse=True)
+    browser.execute_script(choose, "")
+    assert browser.execute_script(order) == first
 
 
 @pytest.mark.parametrize("width", [1280, 360])

@@ -17,7 +17,7 @@ ROWS = [
 def test_each_structure_has_its_rows_and_the_mean_weighs_them_alike(tmp_path: Path) -> None:
     (tmp_path / "swallows.csv").write_text("\n".join(ROWS) + "\n")
     html = write_report([tmp_path], tmp_path / "report.html").read_text()
-    part = html.split("By structure")[1].split("</section>")[0]
+    part = html.split("<h2>By structure")[1].split("</section>")[0]
     assert "2 images, 2 structures" in html
     for figure in ("air", "bolus", "0.600", "0.100", "0.350", "3.500"):
         assert figure in part or figure.replace("3.500", "3.5") in part

@@ -44,7 +44,7 @@ def test_curves_and_likeness_are_on_the_page(followed: Path) -> None:
         "MLPBalancer",
         "Weight by the balancer",
         "Share of the distillation loss",
-        "Cosine between the teachers&#x27; gradients",
+        "Cosine between the teachers&#39; gradients",
         "sam and medclip",
         "medclip/stride32",
     ):
