@@ -22,6 +22,7 @@ from ..data import define
 from ..losses.annotated import annotated_images
 from ..targets import TargetPipeline
 from ..utils import Readings, average_in_place, copy_from_main, own_rank, world_size
+from ..utils.seeds import derived_generator
 from .average import WeightAverage
 from .checkpoint import Stateful, resume_training, training_state
 from .compiled import CompiledDistiller
@@ -78,6 +79,8 @@ class DistillationTrainer(SupervisedTrainer):
             Volumes keep theirs.
         ema: factor of a moving average of the student's weights, such as 0.999 (see `WeightAverage`). From the end of an epoch to
             the start of the next, and after the run, the student holds the averages: they are validated and saved. None for none.
+        mixing: called as ``mixing(batch, generator)`` on every batch without stored maps, which could not follow; such as
+            `MixImages`. Its generator depends on seed, step and process alone.
         compile: run the student and its heads through `torch.compile`, which pays on GPUs in long trainings; or its arguments,
             such as ``{"mode": "max-autotune"}``. What is validated, saved and exported is the plain network.
         log_interval: steps between two readings of what they cost, each of which waits for the device.
@@ -107,6 +110,7 @@ class DistillationTrainer(SupervisedTrainer):
         max_grad_norm: float | None = None,
         channels_last: bool = False,
         ema: float | None = None,
+        mixing: Callable[[Mapping[str, Any], torch.Generator], dict[str, Any]] | None = None,
         compile: bool | Mapping[str, Any] = False,  # noqa: A002
         log_interval: int = 50,
         resume: str | os.PathLike | None = None,
@@ -128,6 +132,7 @@ class DistillationTrainer(SupervisedTrainer):
         self.memory_format = torch.channels_last if channels_last and images else None
         self._forward = CompiledDistiller(distiller, compile)
         self.average = WeightAverage(distiller, ema) if ema is not None else None
+        self.mixing = mixing
         self.resume = Path(resume) if resume else None
         self.stateful: dict[str, Stateful] = {}
         self.phase: Phase = plan.at(0)[0]
@@ -285,6 +290,8 @@ class DistillationTrainer(SupervisedTrainer):
         last = (position + 1) % self.accumulation_steps == 0 or position + 1 == self.state.epoch_length
         if first:
             self.optimizer.zero_grad(set_to_none=True)
+        if self.mixing is not None and "targets" not in batchdata:
+            batchdata = self.mixing(batchdata, derived_generator(self.seed, self.state.iteration, own_rank()))
         with nullcontext() if last else self.learner.alone():
             loss = self.learner.loss(batchdata) / self.accumulation_steps
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()

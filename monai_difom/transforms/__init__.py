@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
     from .image import PictureReader, ResizeImaged
     from .label_file import foreground, open_label, read_labels, read_mask
+    from .mixing import MixImages
     from .photometric import (
         NormalizeImaged,
         Photometric,
@@ -38,6 +39,7 @@ else:
             "geometry": "Geometry RandGeometryd apply_geometry geometry_grid",
             "image": "PictureReader ResizeImaged",
             "label_file": "foreground open_label read_labels read_mask",
+            "mixing": "MixImages",
             "photometric": (
                 "IMAGENET_MEAN IMAGENET_STD NormalizeImaged Photometric RandPhotometricd SplitTeacherd "
                 "apply_photometric"

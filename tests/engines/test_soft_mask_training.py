@@ -24,6 +24,7 @@ from monai_difom.data import (
 from monai_difom.engines import DistillationTrainer, Phase, Plan
 from monai_difom.handlers import CollapseMonitor, TrainingCheckpoint
 from monai_difom.losses import MISSING, SemimetricDiceCELoss
+from monai_difom.transforms import MixImages
 
 from ..tiny import SIZE, make_data, make_plan, make_trainer, validation_loader
 
@@ -83,10 +84,11 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 def test_killed_at_any_step_and_resumed_it_ends_with_the_same_weights_and_averages(
     data: Path, maps: Path, tmp_path: Path, stop: int
 ) -> None:
-    whole = trainer(data, maps, ema=0.9)
+    options = {"ema": 0.9, "mixing": MixImages("cutmix")}
+    whole = trainer(data, maps, **options)
     whole.run()
     assert whole.state.iteration == 9  # epochs times steps, whatever the number of images
-    part = trainer(data, maps, ema=0.9, handlers=[TrainingCheckpoint(tmp_path)])
+    part = trainer(data, maps, **options, handlers=[TrainingCheckpoint(tmp_path)])
 
     def kill(engine: DistillationTrainer) -> None:
         if engine.state.iteration == stop:
@@ -95,7 +97,7 @@ def test_killed_at_any_step_and_resumed_it_ends_with_the_same_weights_and_averag
     part.add_event_handler(Events.ITERATION_COMPLETED, kill)
     with pytest.raises(KeyboardInterrupt):
         part.run()
-    again = trainer(data, maps, ema=0.9, resume=tmp_path, handlers=[TrainingCheckpoint(tmp_path)])
+    again = trainer(data, maps, **options, resume=tmp_path, handlers=[TrainingCheckpoint(tmp_path)])
     again.run()
     assert_equal(state(whole), state(again))
     assert whole.average is not None
