@@ -22,7 +22,8 @@ class MixedSampler(Sampler[tuple[int, int]]):
         labelled: number of labelled items.
         unlabelled: number of unlabelled items; 0 leaves an `EpochSampler`.
         batch_size: items in a batch of one process; that of the loader.
-        share: share of unlabelled items in a batch, in (0, 1), rounded to whole items.
+        share: share of unlabelled items in a batch, in (0, 1), rounded to whole items; None deals all items out alike, so that
+            each kind comes as often as it is there.
         steps: batches in an epoch; None for as many as one pass over all items takes.
         seed: seed of the orders.
         rank: number of this process, from 0.
@@ -38,7 +39,7 @@ class MixedSampler(Sampler[tuple[int, int]]):
         labelled: int,
         unlabelled: int = 0,
         batch_size: int = 16,
-        share: float = 0.5,
+        share: float | None = 0.5,
         steps: int | None = None,
         seed: int = 0,
         rank: int = 0,
@@ -49,9 +50,9 @@ class MixedSampler(Sampler[tuple[int, int]]):
                 f"epoch_steps is {steps}; an epoch has at least one batch, or null for one pass."
             )
         self.batch_size, self.parts, self.offset = int(batch_size), [], int(labelled)
-        if not unlabelled:
+        if not unlabelled or share is None:
             count = None if steps is None else steps * batch_size
-            self._alone = EpochSampler(labelled, seed, rank=rank, world=world, count=count)
+            self._alone = EpochSampler(labelled + unlabelled, seed, rank=rank, world=world, count=count)
             self.steps = -(-len(self._alone) // batch_size)
             return
         second = round(share * batch_size)

@@ -206,3 +206,59 @@ def test_members_of_another_adaptation_are_refused(trained: Path, hidden: Path, 
     shutil.copytree(trained / "soft_masks", tmp_path / "out" / "soft_masks")
     message = refusal(hidden, tmp_path / "out", adapt_rate=0.01, epoch_steps=3)
     assert "holds soft masks of something else" in message
+
+
+OTHERS = {
+    "agglomerated_encoder": {"encoder": "test_efficientnet", "unlabelled_share": 0.5},
+    "task_specific_kd": {"network_def#encoder": "test_vit", "teacher_layers": [], "image_size": 32},
+}
+
+
+@pytest.mark.parametrize("bundle", OTHERS)
+def test_the_recipe_of_soft_masks_is_one_file_for_all_bundles(
+    hidden: Path, tmp_path: Path, bundle: str
+) -> None:
+    configs = ROOT / "bundles" / bundle / "configs"
+    given = options(hidden, tmp_path, bundle_root=str(ROOT / "bundles" / bundle), epoch_steps=2, ema=0.9)
+    given.pop("network_def#features")
+    overlays = [str(configs / "train.yaml"), *files("soft_masks", tmp_path)[1:]]
+    flow = bundle_workflow(configs, overlays, **{**given, **OTHERS[bundle], "rotate": 180}, run_id="training")
+    flow.initialize()
+    flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["recipe"], summary["labelled"], summary["unlabelled"]) == ("soft_masks", 4, 10)
+    assert set(summary["stages"]["adapt"]["test_sets"]) == set(summary["test_sets"])
+    assert summary["collapse"]["soft_masks"]["target_variance"] > 0
+    assert (tmp_path / "models" / "last_model.pt").is_file()
+
+
+SHARED = (
+    *(
+        "recipe",
+        "unlabelled",
+        "unlabelled_data",
+        "unlabelled_share",
+        "soft_masks",
+        "soft_masks_of",
+        "masks_dir",
+    ),
+    *(
+        "trust",
+        "min_confidence",
+        "epoch_steps",
+        "ema",
+        "rotate",
+        "scale",
+        "shift",
+        "shear",
+        "elastic",
+        "mixing",
+    ),
+    *("mixing_prob", "stages", "student", "adapt", "autolabel", "label_views"),
+)
+
+
+@pytest.mark.parametrize("bundle", ["polyp_difom", *OTHERS])
+def test_the_options_of_the_recipes_have_one_name_in_all_bundles(bundle: str) -> None:
+    found = yaml.safe_load((ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text())
+    assert [name for name in SHARED if name not in found] == []

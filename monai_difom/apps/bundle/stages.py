@@ -211,14 +211,15 @@ def join_stages(
         stages: name -> folder of every earlier stage that was run, in order.
 
     Returns:
-        The summary: its phases are those of all stages; ``teachers``, ``targets`` and ``collapse`` those of the stage that
-        distilled; ``stages`` holds the best validation score, and of an adapted teacher the scores on the test sets.
+        The summary: its phases are those of all stages; ``teachers``, ``targets`` and ``collapse`` also those of the stage
+        that distilled; ``stages`` holds the best validation score, and of an adapted teacher the scores on the test sets.
     """
     files = RunFolder(output_dir)
     history = files.read(files.history) or []
     earlier: list[dict[str, Any]] = []
     phases: list[dict[str, Any]] = []
-    joined = {**summary, "stages": {}}
+    known = summary.get("stages", {})
+    joined = {**summary, "stages": dict(known)}
     for name, folder in stages.items():
         stage = RunFolder(folder)
         found = stage.read(stage.summary) or {}
@@ -227,9 +228,12 @@ def join_stages(
         for entry in stage.read(stage.history) or []:
             earlier.append({**entry, "epoch": entry["epoch"] + offset})
         if found.get("teachers"):
-            joined.update({key: found[key] for key in ("teachers", "targets", "collapse")})
+            joined.update(
+                {key: {**found[key], **summary[key]} for key in ("teachers", "targets", "collapse")}
+            )
         joined["stages"][name] = {
-            key: found[key] for key in ("best", "student", "test_sets") if found.get(key)
+            **{key: found[key] for key in ("best", "student", "test_sets") if found.get(key)},
+            **known.get(name, {}),
         }
     joined["phases"] = [*phases, *summary["phases"]]
     write_json(
