@@ -19,6 +19,7 @@ ROWS = [
         "networks/definition.py",
         "networks/encoders.py",
         "networks/hub_access.py",
+        "networks/inherit.py",
         "networks/lora.py",
         "networks/student.py",
         "networks/taps.py",

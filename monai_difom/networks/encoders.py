@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .hub_access import hub_if_there
+from .inherit import select_weights
 from .weights import fill_network, read_weights
 
 _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -26,6 +27,7 @@ def load_encoder(
     *,
     rename: Callable[[str], str | None] | None = None,
     option: str = "`pretrained`",
+    select: str | None = None,
     **arguments: Any,
 ) -> nn.Module:
     """Return a timm network that gives the list of its feature maps, finest first.
@@ -40,6 +42,8 @@ def load_encoder(
         in_channels: channels of the image. Pretrained RGB weights are summed for one channel and repeated for others.
         rename: key of a local file -> timm's key, or None to leave the key out: for files in another layout.
         option: how messages call `pretrained`.
+        select: the local file is of a bigger encoder of the same family, of whose weights a part is taken: ``"uniform"`` or
+            ``"first"``, see `select_weights`.
         **arguments: of ``timm.create_model``: ``out_indices``, ``drop_path_rate``, ...
 
     Raises:
@@ -58,6 +62,10 @@ def load_encoder(
         pretrained = str(pretrained).lower() == "true"
     if not pretrained:
         return timm.create_model(name, pretrained=False, **arguments)
+    if select is not None and (pretrained is True or not is_weight_file(pretrained)):
+        raise ValueError(
+            f"{option} is {pretrained!r}; with select it is the local weight file of a bigger encoder of the family of {name}."
+        )
     if pretrained is True or not is_weight_file(pretrained):
         return _from_hub(name, pretrained, option, arguments)
     network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
@@ -66,6 +74,8 @@ def load_encoder(
         renamed = {rename(key): value for key, value in state.items()}
         state = {key: value for key, value in renamed.items() if key is not None}
     state = _fit_input(network, timm_keys(network, state), in_channels)
+    if select is not None:
+        state = select_weights(state, network.state_dict(), select)
     advice = f"{option} must hold every key of timm's {name}; was it saved from another model or library?"
     fill_network(network, state, pretrained, advice, allow_other_modules=True)
     return network

@@ -40,6 +40,8 @@ class LightSegmenter(nn.Module):
         latents: ``"none"``, ``"side"`` (dropped at export) or ``"inline"``; see `DifomUNet`.
         latent_channels: channels of L1 and L2.
         encoder_arguments: further arguments of ``timm.create_model``, such as ``{"pad_type": "same"}``.
+        select: ``"uniform"`` or ``"first"``: `pretrained` is the file of a bigger encoder of the same family, of whose weights
+            a part is taken; see `monai_difom.networks.inherit.select_weights`.
 
     Attributes:
         taps: encoder ``stride4``, ``stride8``, ... with the deepest named ``bottleneck``; decoder
@@ -70,13 +72,16 @@ class LightSegmenter(nn.Module):
         latents: LatentMode = "none",
         latent_channels: int = 256,
         encoder_arguments: Mapping[str, Any] | None = None,
+        select: str | None = None,
     ) -> None:
         super().__init__()
         if spatial_dims != 2:
             raise ValueError(f"spatial_dims is {spatial_dims}; allowed is 2: timm's encoders are for images.")
         if decoder not in ("fpn", "unet"):
             raise ValueError(unknown_name("decoder", decoder, ("fpn", "unet")))
-        self.encoder = load_encoder(encoder, pretrained, in_channels, **dict(encoder_arguments or {}))
+        self.encoder = load_encoder(
+            encoder, pretrained, in_channels, select=select, **dict(encoder_arguments or {})
+        )
         config = getattr(self.encoder, "pretrained_cfg", {})
         self.normalize = input_normalization(mean or config["mean"], std or config["std"], in_channels)
         info: Any = self.encoder.feature_info
