@@ -19,8 +19,8 @@ def select_weights(
 ) -> dict[str, torch.Tensor]:
     """Cut a bigger network's weights to a smaller network of the same family (Xu et al., ICLR 2024, "weight selection").
 
-    Layers are matched by name, so that of more layers the first ones are taken. Which channels are taken depends on the two widths
-    alone: what one layer gives is what the next one reads. Statistics of batch norms go with their channels.
+    Layers are matched by name, so that of more layers the first ones are taken. Which channels are taken depends on the two
+    widths alone: what one layer gives is what the next one reads. Statistics of batch norms go with their channels.
 
     Args:
         state: parameter name -> tensor of the bigger network; names that `wanted` has not are left out.
