@@ -240,7 +240,7 @@ SHARED = (
         "unlabelled_share",
         "soft_masks",
         "soft_masks_of",
-        "masks_dir",
+        "soft_masks_dir",
     ),
     *(
         "trust",
