@@ -7,8 +7,13 @@ import os
 from types import ModuleType
 
 # package -> what needs it, and the extra that has it; of any other package the exported files, and deploy
-_REASON = {"openvino": "OpenVINO files", "cv2": "Videos", "gradio": "Pages in the browser"}
-_EXTRA = {"cv2": "video", "gradio": "serve"}
+_REASON = {
+    "openvino": "OpenVINO files",
+    "cv2": "Videos",
+    "av": "Overlay videos",
+    "gradio": "Pages in the browser",
+}
+_EXTRA = {"cv2": "video", "av": "video", "gradio": "serve"}
 
 
 def require(module: str, what: str | None = None) -> ModuleType:

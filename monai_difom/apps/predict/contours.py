@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion
 
 # Okabe and Ito's, which every eye tells apart; the first is seen best on tissue
 COLORS = (
@@ -18,7 +18,9 @@ COLORS = (
 
 
 def draw_contours(picture: np.ndarray, masks: np.ndarray, width: int | None = None) -> np.ndarray:
-    """Return a copy of a picture with the inner edge of every mask in a colour of its own.
+    """Return a copy of a picture with the inner edge of every mask in a colour of its own, and a black rim around it.
+
+    The rim makes it seen on any ground.
 
     Args:
         picture: ``(H, W, 1 or 3)``, 8 bits.
@@ -29,12 +31,17 @@ def draw_contours(picture: np.ndarray, masks: np.ndarray, width: int | None = No
         ``(H, W, 3)``, 8 bits.
     """
     drawn = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture.copy()
-    line = width or max(1, round(max(picture.shape) / 250))
+    line = width or max(1, round(max(picture.shape) / 180))
+    rim = (line + 1) // 2
     for number, mask in enumerate(masks):
         if mask.any():
             # only the part of the picture that the mask is in
             rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-            part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            edge = mask[part] & ~binary_erosion(mask[part], iterations=line)
+            part = np.s_[
+                max(0, rows[0] - rim) : rows[-1] + 1 + rim, max(0, columns[0] - rim) : columns[-1] + 1 + rim
+            ]
+            inside = mask[part]
+            edge = inside & ~binary_erosion(inside, iterations=line)
+            drawn[part][binary_dilation(inside, iterations=rim) & ~inside] = 0
             drawn[part][edge] = COLORS[number % len(COLORS)]
     return drawn

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from ...transforms.volume_file import hanging_of, open_volume
 from ...utils import atomic_path
-from ..deployed.optional import require
 from ..deployed.runners import Runner, open_runner
 from .contours import draw_contours
 from .sources import (
@@ -33,6 +32,7 @@ from .sources import (
     frame_rate,
     frames,
 )
+from .video import video_writer
 
 TABLE = "areas.csv"
 COLUMNS = (
@@ -248,25 +248,8 @@ def _video_writer(file: Path, source: Source, wanted: bool) -> Iterator[Any]:
     if not wanted:
         yield lambda picture, masks: None
         return
-    cv2 = require("cv2")
-    rate = frame_rate(source.path)
-    with _beside(file) as named:
-        opened: list[Any] = []
-
-        def add(picture: np.ndarray, masks: np.ndarray) -> None:
-            drawn = draw_contours(picture, masks)
-            if not opened:
-                size = (drawn.shape[1], drawn.shape[0])
-                opened.append(cv2.VideoWriter(str(named), cv2.VideoWriter_fourcc(*"mp4v"), rate, size))
-                if not opened[0].isOpened():
-                    raise ValueError(f"no coder for {file}; leave out --overlay.")
-            opened[0].write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-
-        try:
-            yield add
-        finally:
-            for writer in opened:
-                writer.release()
+    with _beside(file) as named, video_writer(named, frame_rate(source.path)) as add:
+        yield lambda picture, masks: add(draw_contours(picture, masks))
 
 
 def run_predict(model: Path, given: Path, output: Path, **options: Any) -> int:

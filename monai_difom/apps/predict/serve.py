@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ import socket
 import sys
 import tempfile
 import time
+import uuid
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,11 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from ...data.synthetic import polyp_image
 from ...utils.documents import read_json
 from ..deployed.facts import METADATA
 from ..deployed.optional import require
 from ..deployed.runners import Runner, open_runner
+from ..runs.examples import load_examples
+from ..runs.folder import RunFolder
 from .contours import COLORS, draw_contours
 from .guard import Guard, allowed_hosts, is_loopback
 from .sources import PIXEL_LIMIT, BadPictureError, read_picture
@@ -32,6 +39,13 @@ from .sources import PIXEL_LIMIT, BadPictureError, read_picture
 _SYSTEM = ["system-ui", "sans-serif"]
 _KEPT_SECONDS = 600
 _UPLOADS = "difom_uploads_"
+_HEIGHT = 330
+# of the map of the probability, black to white
+_STOPS = ((0, 0, 0), (0, 60, 130), COLORS[0], (255, 255, 255))
+_COLOUR_BAR = (
+    f"<b style='background:linear-gradient(90deg,{','.join(f'rgb{stop}' for stop in _STOPS)})'></b>"
+    "<span>0</span><span>probability</span><span>1</span>"
+)
 
 
 def look(
@@ -66,7 +80,7 @@ def look(
 
 def heat(probability: np.ndarray) -> np.ndarray:
     """Return a map of probabilities ``(H, W)`` as colours: black, blue, the first contour's blue, white."""
-    stops = np.array([(0, 0, 0), (0, 60, 130), COLORS[0], (255, 255, 255)], float)
+    stops = np.array(_STOPS, float)
     places = np.linspace(0, 1, len(stops))
     channels = [np.interp(probability, places, stops[:, i]) for i in range(3)]
     return np.stack(channels, -1).round().astype(np.uint8)
@@ -89,6 +103,7 @@ def _figures(
 def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any:
     """Return the gradio page of a model; see `serve`."""
     gradio = require("gradio")
+    examples = example_pictures(runner)
 
     def show(path: str | None, threshold: float) -> tuple[Any, Any, str]:
         if path is None:
@@ -109,27 +124,85 @@ def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any
         gradio.Markdown(
             f"# {title}\nDrop an image. It stays on this machine. Research only, not a medical device."
         )
-        shown = {"format": "png", "interactive": False, "height": 330, "buttons": ["download", "fullscreen"]}
+        shown = {
+            "format": "png",
+            "interactive": False,
+            "height": _HEIGHT,
+            "buttons": ["download", "fullscreen"],
+        }
         with gradio.Row():
-            given = gradio.Image(
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "clipboard"],
-                label="Image",
-                elem_id="given",
-                height=330,
-                buttons=[],
-            )
-            contour = gradio.Image(label="Contour", elem_id="contour", **shown)
-            probability = gradio.Image(label="Probability", elem_id="probability", **shown)
+            with gradio.Column(min_width=280):
+                given = gradio.Image(
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "clipboard"],
+                    label="Image",
+                    elem_id="given",
+                    height=_HEIGHT,
+                    buttons=[],
+                )
+                example = gradio.Button("Show an example", elem_id="example", size="sm")
+            with gradio.Column(min_width=280):
+                contour = gradio.Image(label="Contour", elem_id="contour", **shown)
+                gradio.HTML(_legend(runner.facts.structures), elem_id="legend")
+            with gradio.Column(min_width=280):
+                probability = gradio.Image(label="Probability", elem_id="probability", **shown)
+                gradio.HTML(_COLOUR_BAR, elem_id="bar")
         with gradio.Row():
             threshold = gradio.Slider(
                 0.05, 0.95, runner.facts.threshold, step=0.05, label="A pixel counts from this probability on"
             )
-            figures = gradio.HTML(elem_id="figures", scale=2)
+            # as high from the start as with its figures, so that nothing jumps when they come
+            figures = gradio.HTML(
+                elem_id="figures", scale=2, min_height=96 + 40 * len(runner.facts.structures)
+            )
         for event in (given.change, threshold.release):
-            event(show, [given, threshold], [contour, probability, figures], api_visibility="private")
+            event(
+                show,
+                [given, threshold],
+                [contour, probability, figures],
+                api_visibility="private",
+                show_progress="minimal",
+            )
+        number = gradio.State(0)
+        example.click(
+            lambda number: (write_example(examples[number % len(examples)]), number + 1),
+            number,
+            [given, number],
+            api_visibility="private",
+            show_progress="hidden",
+        )
     return page
+
+
+def example_pictures(runner: Runner) -> list[bytes]:
+    """Return pictures to try the page with: test images of the model's own run, or a synthetic one where there are none."""
+    run = next((place for place in runner.file.parents if RunFolder(place).examples()), None)
+    entries = [entry for found in load_examples(run).values() for entry in found.values()] if run else []
+    kept = sorted((entry for entry in entries if "jpeg" in entry), key=lambda entry: -float(entry["dice"]))
+    if kept:
+        return [base64.b64decode(entry["jpeg"]) for entry in kept]
+    stream = io.BytesIO()
+    picture, _ = polyp_image(np.random.default_rng(4), 256)
+    Image.fromarray(picture).save(stream, "PNG")
+    return [stream.getvalue()]
+
+
+def write_example(content: bytes) -> str:
+    """Write an example where uploads lie, which is emptied like them, and return its file."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]) / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    file = folder / f"example.{'png' if content.startswith(b'\x89PNG') else 'jpg'}"
+    file.write_bytes(content)
+    return str(file)
+
+
+def _legend(structures: Sequence[str]) -> str:
+    """The colours of the contours, by structure."""
+    return "".join(
+        f"<span><i style='background:rgb{COLORS[i % len(COLORS)]}'></i>{html.escape(name)}</span>"
+        for i, name in enumerate(structures)
+    )
 
 
 def serve(

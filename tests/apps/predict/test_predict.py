@@ -21,10 +21,11 @@ from monai_difom.__main__ import main
 from monai_difom.apps.deployed.facts import Deployment
 from monai_difom.apps.deployed.runners import open_runner
 from monai_difom.apps.predict import predict as module
-from monai_difom.apps.predict.contours import draw_contours
+from monai_difom.apps.predict.contours import COLORS, draw_contours
 from monai_difom.apps.predict.predict import COLUMNS, inside, predict
 from monai_difom.apps.predict.sources import BadPictureError, find_sources, frames, read_picture
 from tests.apps.deployed.students import blob, write_pictures
+from tests.browser import open_browser
 from tests.test_start import started
 
 pytestmark = pytest.mark.xdist_group("exported")
@@ -96,6 +97,48 @@ def test_a_video_gives_a_mask_a_frame_and_an_overlay_video(finished: Path, tmp_p
     opened = cv2.VideoCapture(str(tmp_path / "out" / "overlays" / "walk.mp4"))
     assert opened.get(cv2.CAP_PROP_FRAME_COUNT) == 12
     assert opened.get(cv2.CAP_PROP_FPS) == 10
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
+def test_a_browser_plays_an_overlay_video(size: tuple[int, int], tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from monai_difom.apps.predict.video import video_writer
+
+    with video_writer(tmp_path / "walk.mp4", 10) as add:
+        for number in range(12):
+            add(np.full((*size, 3), 20 * number, np.uint8))
+    head = (tmp_path / "walk.mp4").read_bytes()
+    assert head.index(b"moov") < head.index(b"mdat")  # it plays while it loads
+    (tmp_path / "page.html").write_text('<video src="walk.mp4" muted></video>')
+    for browser in open_browser(tmp_path / "profile"):
+        browser.get((tmp_path / "page.html").as_uri())
+        played = """const v = document.querySelector('video'), done = arguments[arguments.length - 1];
+            v.onended = () => done([v.videoWidth, v.videoHeight, Math.round(10 * v.duration), 'played']);
+            v.onerror = () => done(v.error.message); v.play().catch(e => done(String(e)));"""
+        even = [side + side % 2 for side in size[::-1]]
+        assert browser.execute_async_script(played) == [*even, 12, "played"]
+
+
+def test_without_a_picture_no_video_is_written_and_without_pyav_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from monai_difom.apps.predict.video import video_writer
+
+    with video_writer(tmp_path / "none.mp4", 10):
+        pass
+    assert not (tmp_path / "none.mp4").exists()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"monai-difom\[video\]"), video_writer(tmp_path / "a.mp4", 10):
+        pass
+
+
+def test_a_contour_is_seen_on_a_ground_of_its_own_colour() -> None:
+    mask = np.zeros((1, 40, 40), bool)
+    mask[0, 10:30, 10:30] = True
+    ground = np.broadcast_to(np.array(COLORS[0], np.uint8), (40, 40, 3))
+    drawn = draw_contours(ground, mask, width=2)
+    assert (drawn[9, 10:30] == 0).all()  # the rim outside
+    assert (drawn[5] == ground[5]).all()
 
 
 def test_the_memory_does_not_grow_with_the_length_of_a_video(
