@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,30 @@ def test_the_evaluation_gives_the_numbers_of_the_libraries(shared_data: Path) ->
     assert result["images"] == 6
     assert result["same_numbers"] is True
     assert result["speedup"] > 0
+
+
+def test_a_row_of_the_speed_benchmark_says_its_figure_in_the_last_line() -> None:
+    words = [sys.executable, "benchmarks/speed.py", "--quick", "--rows", "start_help", "start_wrong_path"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < result["start_help"] < 5
+    assert set(result["rows"]) == {"start_help", "start_wrong_path"}
+
+
+def test_every_row_of_the_speed_benchmark_is_a_function_and_has_a_line_on_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    speed = import_module("speed")
+    page = (ROOT / "benchmarks" / "speed.md").read_text(encoding="utf-8")
+    for name, row in speed.ROWS.items():
+        module, function = row.function.split(":")
+        assert callable(getattr(import_module(f"speed_rows.{module}"), function))
+        assert f"`{name}`" in page
+        assert f"`{row.key}`" in page
+        assert row.met(float(row.goal.split()[1]))
 
 
 def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def map_scores(
     for name in scores:
         if name not in SCORES:
             raise ValueError(unknown_name("score", name, SCORES))
-    levels, m = to_levels(prediction), mask.astype(bool)
+    levels, m = to_levels(prediction), np.asarray(mask, bool)
     p = _foreground(prediction, threshold)
     marks = _marks(p, m)
     found: dict[str, Any] = {}

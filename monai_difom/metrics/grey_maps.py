@@ -7,6 +7,9 @@ pixels. They equal PySODMetrics (https://github.com/lartpang/PySODMetrics), whic
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 
@@ -21,6 +24,17 @@ KERNEL = np.exp(-(np.arange(-3, 4) ** 2) / 50)
 KERNEL /= KERNEL.sum()
 # the corners of that window are 3 * sqrt(2) away: a pixel of the mask as near lies at one of 61 places, up to four along an axis
 CORNER, REACH, PLACES = 4.25, 4, (9, 25, 61)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Keep OpenCV to the thread that calls it, where several score images at once: its own would take their cores."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def to_levels(prediction: np.ndarray) -> np.ndarray:
@@ -86,11 +100,7 @@ class GreyMap:
         self.quadrants = tuple(
             (v, h) for v in (slice(0, y), slice(y, None)) for h in (slice(0, x), slice(x, None))
         )
-        counts = [
-            (_histogram(self.levels[place]), _histogram(self.levels[place], whole[place]))
-            for place in self.quadrants
-        ]
-        return np.array([(every - inside, inside) for every, inside in counts])
+        return np.stack([_counted(self.levels[place], whole[place]) for place in self.quadrants])
 
     def _above(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of the mask, and outside it, from each threshold 255, 254, ..., 0 upwards."""
@@ -194,14 +204,15 @@ class GreyMap:
         return float(2 * recall * precision / (recall + precision + EPS))
 
 
-def _histogram(levels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Pixels of each level ``(256,)``, of all or where the mask is not 0."""
-    counts, rows = np.zeros(256, np.int64), MOST // max(1, levels.shape[1])
+def _counted(levels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels of each level outside the mask and inside ``(2, 256)``."""
+    counts, rows = np.zeros((256, 2), np.int64), MOST // max(1, levels.shape[1])
     for start in range(0, len(levels) if levels.size else 0, rows):
         part = slice(start, start + rows)
-        some = None if mask is None else mask[part]
-        counts += cv2.calcHist([levels[part]], [0], some, [256], [0, 256]).ravel().astype(np.int64)
-    return counts
+        counts += cv2.calcHist([levels[part], mask[part]], [0, 1], None, [256, 2], [0, 256, 0, 2]).astype(
+            np.int64
+        )
+    return counts.T
 
 
 def _continued(errors: np.ndarray, mask: np.ndarray, distance: np.ndarray) -> np.ndarray:

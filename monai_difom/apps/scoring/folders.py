@@ -18,6 +18,7 @@ from ... import __version__
 from ...data.folder_files import files_by_stem
 from ...data.maps import read_labels, read_map, read_mask, resize_map
 from ...metrics import map_scores, mean_of_structures, mean_scores
+from ...metrics.grey_maps import one_thread_each
 from ...transforms.picture_file import PICTURE_SUFFIXES
 from ...utils import few, listed, write_json
 from .score_files import score_table, write_scores
@@ -165,7 +166,7 @@ def _score_folder(
         highest = float(prediction.max()) / (255 if prediction.dtype == np.uint8 else 1)
         return row, notes, prediction.dtype != bool and 0 < highest <= 1 / 255 + 1e-6
 
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with one_thread_each(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         outcomes = list(
             tqdm(
                 pool.map(row_of, sorted(mask_files)),
