@@ -203,7 +203,7 @@ class ViewDataset(Dataset):
             raise IndexError(f"index {index} is outside the data set of {len(self)} items.")
         index %= len(self)
         # MONAI copies a cached item only ahead of a random transform in the same chain; here there is none
-        item = deepcopy(self._loaded[self._place[index]])
+        item = _copied(self._loaded[self._place[index]])
         reads = self.features is not None and self.features.active
         augment = self._augment_stored if reads else self.augment
         if augment is not None and self.augment is not None:
@@ -268,6 +268,12 @@ class _NamedCache(CacheDataset):
             return super()._transform(index)
         except Exception as error:
             raise _named(error, self.data[index], "loaded") from error
+
+
+def _copied(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of an item that may be changed in place."""
+    # copying a tensor as such takes a fraction of what `deepcopy` does
+    return {k: v.clone() if type(v) is torch.Tensor else deepcopy(v) for k, v in item.items()}
 
 
 def _compose(transform: Callable | Sequence[Callable]) -> Compose:

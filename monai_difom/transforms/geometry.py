@@ -57,7 +57,12 @@ class Geometry:
 
 def geometry_grid(change: Geometry, height: int, width: int) -> torch.Tensor:
     """Return where every pixel of the output is read, ``(1, height, width, 2)`` in [-1, 1] of the input."""
-    grid = F.affine_grid(change.matrix(height, width), [1, 1, height, width], align_corners=False)
+    # column and row parts added up: `affine_grid` multiplies a matrix at every pixel, eight times as slow on a CPU
+    columns = torch.arange(1 - width, width, 2, dtype=torch.float32) / width
+    rows = torch.arange(1 - height, height, 2, dtype=torch.float32) / height
+    grid = torch.empty(1, height, width, 2)
+    for axis, (across, down, offset) in enumerate(change.matrix(height, width)[0].tolist()):
+        torch.add((rows * down + offset)[:, None], columns * across, out=grid[0, :, :, axis])
     if change.bend is not None:
         bend = torch.from_numpy(2 * change.bend.astype(np.float32))[None]
         smooth = F.interpolate(bend, size=(height, width), mode="bicubic", align_corners=True)
