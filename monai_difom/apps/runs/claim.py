@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +47,7 @@ class Claim:
     def begin(self) -> None:
         """Remove what an earlier training left, where that was asked for; to be called when everything has been checked."""
         self.recorded = True
-        for path in self._earlier() if self.overwrite else ():
+        for path in list(self._earlier()) if self.overwrite else ():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -129,12 +129,24 @@ def claim_run(
     for place in places:
         _lock(place)
         remove_all_leftovers(place)
-    _claims[output] = Claim(output, checkpoints, overwrite)
+    # what is gone on with is not removed
+    _claims[output] = Claim(output, checkpoints, overwrite and not resume)
     _listen()
 
 
-def check_free(output: Path, checkpoints: Path, resume: str | os.PathLike | None = None) -> None:
+def check_free(
+    output: Path,
+    checkpoints: Path,
+    resume: str | os.PathLike | None = None,
+    options: Sequence[str] | None = None,
+) -> None:
     """Refuse a folder that holds a training, unless that is what is gone on with.
+
+    Args:
+        output: the run's folder.
+        checkpoints: folder of its checkpoints.
+        resume: checkpoint to go on from, or empty.
+        options: what a person can do, in clauses; None takes those of a bundle's command.
 
     Raises:
         RunError: says what it holds, and the options.
