@@ -1,13 +1,17 @@
-"""A checksum in files of ``torch.save``: over every byte, in the archive's comment, where torch's own reader passes it by."""
+"""Checksums inside files: of ``torch.save``, in the archive's comment, where torch passes it by; of JSON, as its first value."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _MARK = b"monai_difom sha256 "
 _LENGTH = len(_MARK) + 64
@@ -15,8 +19,40 @@ _LENGTH = len(_MARK) + 64
 _END, _END_SIZE = b"PK\x05\x06", 22
 
 
+# how a JSON file with a checksum begins; the checksum is of all that follows
+_CHECK = re.compile(r'\{"check": "([0-9a-f]{8})", ')
+
+
 class DamagedFileError(ValueError):
     """A file holds other bytes than were written."""
+
+
+def checked_json(content: Mapping[str, Any]) -> str:
+    """Return JSON whose first value, ``check``, is a checksum of the rest; see `read_checked_json`."""
+    rest = json.dumps(content)[1:] + "\n"
+    return f'{{"check": "{zlib.crc32(rest.encode()):08x}", {rest}'
+
+
+def read_checked_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, and refuse it where its checksum is of another text; one without a checksum is read as it is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it holds other bytes than were written, or is no object.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = _CHECK.match(text)
+        if found is not None and int(found[1], 16) != zlib.crc32(text[found.end() :].encode()):
+            raise ValueError("its checksum is of another text")
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        if content.pop("check", None) is not None and found is None:
+            raise ValueError("its checksum is none")
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{file} is damaged: {error}.") from error
+    return content
 
 
 def add_checksum(file: Path) -> None:

@@ -22,6 +22,10 @@ _PART = re.compile(r"\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{8}\.(part
 class DiskFullError(OSError):
     """There is no space for a file; the message says for which, how much, and what is still valid."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC
+
 
 def check_space(target: Path, needed: int) -> None:
     """Refuse to begin a file that its disk has no space for.
