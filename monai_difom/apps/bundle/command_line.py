@@ -21,6 +21,7 @@ from ...data.items import name_of
 from ...utils import unknown_name
 from ..runs.claim import close_records, interrupted
 from .current_config import running_parser
+from .option_checks import check_values
 from .options import config_files, option_values
 from .typed_paths import keep_paths
 
@@ -36,13 +37,15 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         ValueError: an option is no top-level id of the files and no argument of `monai.bundle run`; names the nearest. Or a
-            path that cannot be kept, see `keep_paths`.
+            path that cannot be kept, see `keep_paths`, or a value that is not allowed, see `check_values`.
     """
     if arguments is None:
         parser = running_parser()
         command = "monai" in sys.argv[0] and "bundle" in sys.argv[0] and sys.argv[1:2] == ["run"]
         if parser is not None:
-            keep_paths(parser, option_values(sys.argv[2:]) if command else {})
+            options = option_values(sys.argv[2:]) if command else {}
+            keep_paths(parser, options)
+            check_values(parser, options)
         if not command:
             return
         sys.excepthook = end_with_cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -268,13 +269,15 @@ def _holder(file: Path) -> str:
 
 
 def release_runs() -> None:
-    """Give all folders of this process back; they are given back too when the process ends, whatever ends it."""
+    """Give the locks of this process back; they come free too when the process ends, whatever ends it."""
     for folder, stream in _locks.items():
         # removed while it is held: who waits for it finds another file, or none
         (folder / LOCK).unlink(missing_ok=True)
         stream.close()
     _locks.clear()
-    _claims.clear()
+
+
+atexit.register(release_runs)
 
 
 def claim_of(output_dir: str | os.PathLike) -> Claim | None:

@@ -24,7 +24,7 @@ from ...networks.student import as_student
 from ...utils import atomic_path, is_main_rank, main_rank_only, write_json
 from ...utils.plain import plain_data
 from ..bundle.current_config import running_config
-from .claim import claim_of, close_records
+from .claim import claim_of, close_records, release_runs
 from .folder import RunFolder
 from .timing import milliseconds
 
@@ -55,6 +55,7 @@ def run_training(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
             "interrupted" if stopped else "failed",
             "stopped by a signal" if stopped else f"{type(error).__name__}: {error}",
         )
+        release_runs()
         raise
 
 
