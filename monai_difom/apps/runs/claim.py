@@ -176,7 +176,7 @@ def check_free(
 def _what(files: RunFolder, held: list[Path]) -> str:
     try:
         record = files.read(files.record) or {}
-        status = {"finished": "a finished", "failed": "a failed"}.get(record.get("status"), "an unfinished")
+        status = {"finished": "a finished", "failed": "a failed"}.get(str(record.get("status")), "an unfinished")
         about = f"seed {record['seed']}, started {record['sessions'][0]['started']}"
         return f"{status} training ({about})"
     except (RunError, LookupError, TypeError, AttributeError):
