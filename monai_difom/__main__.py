@@ -77,6 +77,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add("--task", metavar="TEXT", help="the task in a few words, for the model card")
     add("--modality", metavar="NAME", help="what the images are, as endoscopy or microscopy")
     add("--output", type=Path, metavar="DIR", help="the run's folder (one below runs/)")
+    add("--overwrite", action="store_true", help="remove the training that the folder holds")
     add(
         "--set",
         dest="set_values",

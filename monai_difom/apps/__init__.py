@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .export.trained_bundle import check_bundle, write_trained_bundle
     from .label.training import start_label_run, train_on_labels
     from .report import conclude, write_report
-    from .runs.record import finish_record, start_record
+    from .runs.claim import claim_run, release_runs
+    from .runs.record import finish_record, run_training, start_record
     from .runs.summary import summarize
     from .scoring.evaluate import (
         check_student,
@@ -65,7 +66,8 @@ else:
             "export.trained_bundle": "check_bundle write_trained_bundle",
             "label.training": "start_label_run train_on_labels",
             "report": "conclude write_report",
-            "runs.record": "finish_record start_record",
+            "runs.claim": "claim_run release_runs",
+            "runs.record": "finish_record run_training start_record",
             "runs.summary": "summarize",
             "scoring.evaluate": (
                 "check_student evaluate_bundle evaluate_set evaluate_sets predict_probability "

@@ -19,6 +19,7 @@ from torch import nn
 from ..transforms import apply_view
 from ..utils import load_state, save_state
 from ..utils.seeds import derived_generator, derived_seed
+from .finite import check_weights
 from .steps import check_batch, run_steps
 
 SAMPLERS = ("ddim", "ddpm")
@@ -221,6 +222,7 @@ class ImageDiffusion:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything that training and sampling depend on, atomically."""
+        check_weights({"network": self.model}, f"after step {self.step}: what was saved before stays.")
         save_state(
             path,
             {

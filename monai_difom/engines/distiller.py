@@ -12,6 +12,7 @@ from ..networks.student import as_student
 from ..networks.taps import Tap, evaluating, get_module, probe_taps, read_taps
 from ..targets import TargetPipeline
 from ..utils import unknown_name
+from ..utils.seeds import drawn_apart
 
 
 def make_head(kind: str, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -90,7 +91,8 @@ class Distiller(nn.Module):
                     f"term {name!r} compares predictions: the teacher gives {channels} classes ({term.source}), the "
                     f"student {known[term.tap].channels} (tap {term.tap!r}). Give both the same out_channels."
                 )
-            self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, channels))
+            with drawn_apart(f"head {name}"):
+                self.heads.append(make_head(term.head, spatial_dims, known[term.tap].channels, channels))
         self.term_taps = {name: term.tap for name, term in targets.terms.items()}
         self._grids: dict[tuple[int, ...], dict[str, Sequence[int]]] = {}
 

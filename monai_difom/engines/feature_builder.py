@@ -21,9 +21,10 @@ from ..data.feature_store import FORMAT, PICTURE, RAW, image_name, thumbnail
 from ..data.feature_store.build import check_free, check_shards
 from ..data.feature_store.policies import check_augmentation
 from ..data.feature_store.shards import DTYPES, row_bytes
+from ..data.feature_store.store import DamagedIndexError, FittedError, state_digest
 from ..targets import TargetPipeline
 from ..transforms import allowed_views
-from ..utils import locked, look_up, save_tensors, write_json
+from ..utils import locked, look_up, save_tensors
 from .distiller import Distiller
 from .teacher_images import TeacherImages
 
@@ -167,8 +168,13 @@ class FeatureBuilder:
             )
         check_augmentation(self.train.augment, store.policy)
         store.reload()
-        if not create or store.index_file.exists():
-            store.fit(self.targets, self.grids, self.image_size)
+        if not create or self._has_index():
+            try:
+                store.fit(self.targets, self.grids, self.image_size)
+            except FittedError:
+                if not create:
+                    raise
+                self._fit_again()
             here = {"dtype": self.dtype, "maps": _shapes(self._probe)}
             for field, value in here.items():
                 if store.index[field] != value:
@@ -177,19 +183,7 @@ class FeatureBuilder:
                         "here. Give the same feature_dtype, feature_raw and terms, or build another store in another folder."
                     )
             return
-        self.targets.to(self.device)
-        if not self.targets.fitted:
-            logger.info("Fitting the targets on up to %d training images.", self.targets.fit_images)
-            # the images are wanted here, not their stored targets
-            features, self.train.features = self.train.features, None
-            try:
-                images = TeacherImages(self.loader, self.device)
-                # alone: the other builders wait for this one's index
-                logger.info("Targets fitted: %s", self.targets.fit(images, shared=False))
-            finally:
-                self.train.features = features
-        state = {name: value.cpu().contiguous() for name, value in self.targets.state_dict().items()}
-        save_tensors(store.targets_file, state)
+        save_tensors(store.targets_file, self._fitted())
         about = {n: {"source": t.source, "licence": t.licence} for n, t in self.targets.teachers.items()}
         index = {
             "format": FORMAT,
@@ -201,8 +195,51 @@ class FeatureBuilder:
             "images": {},
             "shards": {},
         }
-        write_json(store.index_file, index, indent=None)
-        store.reload()
+        store.write_index(index)
+        known = store.known_shards()
+        if known:
+            # of a store whose index was lost or damaged
+            store.write_index({**index, "shards": known})
+            logger.info("%d shards of %s are of these targets, and kept.", len(known), store.folder)
+
+    def _has_index(self) -> bool:
+        """Whether the store has an index; a damaged one is put aside."""
+        try:
+            return bool(self.store.index)
+        except DamagedIndexError as error:
+            aside = self.store.index_file.with_name(f"{self.store.index_file.name}.damaged")
+            logger.warning("%s It is now %s.", error, aside)
+            self.store.index_file.replace(aside)
+            return False
+        except StoreError:
+            if self.store.index_file.exists():
+                raise
+            return False
+
+    def _fitted(self) -> dict[str, torch.Tensor]:
+        """Return the fitted parts of the targets, which are fitted on training images unless they are already."""
+        self.targets.to(self.device)
+        if not self.targets.fitted:
+            logger.info("Fitting the targets on up to %d training images.", self.targets.fit_images)
+            # the images are wanted here, not their stored targets
+            features, self.train.features = self.train.features, None
+            try:
+                images = TeacherImages(self.loader, self.device)
+                # alone: the other builders wait for this one's index
+                logger.info("Targets fitted: %s", self.targets.fit(images, shared=False))
+            finally:
+                self.train.features = features
+        return {name: value.cpu().contiguous() for name, value in self.targets.state_dict().items()}
+
+    def _fit_again(self) -> None:
+        """Write the fitted parts of an older store anew, where they come out the same."""
+        store, state = self.store, self._fitted()
+        if state_digest(state) != store.index["definition"]["fitted"]:
+            raise StoreError(
+                f"{store.targets_file} is lost, and fitted again the targets are others than those that the shards hold. Bring "
+                "the file back, or build another store in another folder."
+            )
+        save_tensors(store.targets_file, state)
 
     def build(self) -> dict[str, Any]:
         """Store what is missing, repair what is damaged; may be called again, and by several processes at once.
@@ -215,7 +252,7 @@ class FeatureBuilder:
         """
         self.store.folder.mkdir(parents=True, exist_ok=True)
         job = self._job()
-        if not self.store.index_file.exists():
+        if not self.store.index_file.exists() and not self.store.shard_folder.exists():
             check_free(job.row_bytes * sum(len(views) for views in self.views.values()), self.store.folder)
         with locked(self.store.folder / "locks" / "fit"):
             self._open(create=True)

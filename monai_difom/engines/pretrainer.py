@@ -23,6 +23,7 @@ from ..utils import (
     world_size,
 )
 from ..utils.seeds import derived_generator, derived_seed
+from .finite import check_weights
 from .parallel import Learner
 from .steps import check_batch, run_steps
 
@@ -216,6 +217,7 @@ class SelfSupervisedTrainer:
     def save(self, path: str | os.PathLike) -> None:
         """Write everything that the rest of the training depends on, atomically; all processes call it, the first writes."""
         average_in_place(self.model.buffers())  # statistics of batch norms are each process's own until then
+        check_weights({"network": self.model}, f"after step {self.step}: what was saved before stays.")
         state = {"settings": self._identity(), "step": self.step, "pretraining": self.model.state_dict()}
         if is_main_rank():
             save_state(path, {**state, "optimizer": self.optimizer.state_dict()})

@@ -28,6 +28,7 @@ from .checkpoint import Stateful, resume_training, training_state
 from .compiled import CompiledDistiller
 from .distiller import Distiller
 from .figures import FigureEvents, StepFigures, StepLog
+from .finite import check_gradients, check_weights
 from .objective import Objective
 from .parallel import Learner
 from .phases import Phase, Plan
@@ -243,9 +244,21 @@ class DistillationTrainer(SupervisedTrainer):
             # before validation and checkpoint: running statistics are each process's own until then
             average_in_place(self.distiller.buffers())
             average_in_place(self.average.tensors() if self.average is not None else ())
+        check_weights(dict(self._learning().named_children()), self._where())
         self._show_average()
         # what looks at validation images after an epoch, in whatever phase, finds their stored targets
         switch_store(self.data_loader, self.distils)
+
+    def _learning(self) -> torch.nn.ModuleDict:
+        """What is trained and saved, by name."""
+        return torch.nn.ModuleDict({"student and heads": self.distiller, "balancer": self.objective})
+
+    def _where(self) -> str:
+        return (
+            f"in epoch {self.state.epoch} (phase {self.phase.name}, learning rate "
+            f"{self.optimizer.param_groups[0]['lr']:.3g}): nothing of this epoch is saved. Lower the learning rate, clip the "
+            "gradient (max_grad_norm), or look at the data with --check_data True."
+        )
 
     def _show_average(self, average: bool = True) -> None:
         if self.average is not None:
@@ -379,6 +392,9 @@ class DistillationTrainer(SupervisedTrainer):
     def _step(self) -> None:
         """Let the optimiser take a step with the gradients that there are."""
         scaler = self.scaler
+        # asking a GPU would make it wait: there the weights are looked at after the epoch, before they are saved
+        if self.state.device.type == "cpu":
+            check_gradients(self._learning().named_parameters(), self._where())
         if self.max_grad_norm is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)

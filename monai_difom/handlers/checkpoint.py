@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from ..engines.trainer import DistillationTrainer
 from ..networks.student import network_state
 from ..utils import is_main_rank, save_state
-from ..utils.weight_files import LAST_STUDENT, STATE, STUDENT
+from ..utils.weight_files import LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ class TrainingCheckpoint:
     alone leaves the decoder as it was, so its scores say nothing: the last student counts until masks (or predictions) are
     learned. A score that is infinite or not a number is never the best, and a warning says so. Of a run with averaged weights the
     student is the averaged one. After the last epoch its student is kept too, as ``last_model.pt``: a score of it owes nothing to
-    the choice of an epoch. Files are written beside their place and renamed, so that a kill leaves the former one whole.
+    the choice of an epoch. Files are written beside their place and renamed, so that a kill leaves the former one whole, with a
+    checksum; the training state before the last stays as ``last_before.pt``.
 
     Args:
         save_dir: folder of both files.
@@ -106,4 +107,4 @@ class TrainingCheckpoint:
         if final:
             save_state(self.folder / self.last_model_name, network_state(self.trainer.distiller.student))
         if epoch % self.interval == 0 or final:
-            save_state(self.folder / self.last_name, self.trainer.checkpoint())
+            save_state(self.folder / self.last_name, self.trainer.checkpoint(), before=STATE_BEFORE)

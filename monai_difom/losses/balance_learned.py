@@ -28,6 +28,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ..utils.seeds import drawn_apart
 from .balance import Balancer, RunningMean
 
 Form = Literal["sound", "published"]
@@ -144,8 +145,9 @@ class MLPBalancer(LearnedBalancer):
     ) -> None:
         super().__init__(terms, form, **sound)
         self.width = 2 if form == "sound" else 1
-        self.first = nn.Linear(len(self.terms) * self.width, hidden)
-        self.last = nn.Linear(hidden, len(self.terms))
+        with drawn_apart("balancer"):
+            self.first = nn.Linear(len(self.terms) * self.width, hidden)
+            self.last = nn.Linear(hidden, len(self.terms))
         # start with equal weights
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -177,7 +179,8 @@ class AttentionBalancer(LearnedBalancer):
         **sound: Any,
     ) -> None:
         super().__init__(terms, form, **sound)
-        self.query = nn.Parameter(torch.randn(dim))
+        with drawn_apart("balancer"):
+            self.query = nn.Parameter(torch.randn(dim))
         # start with equal weights
         self.keys = nn.Parameter(torch.zeros(len(self.terms), dim))
         self.read = nn.Parameter(torch.zeros(dim, 2)) if form == "sound" else None

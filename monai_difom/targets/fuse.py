@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..utils import unknown_name
+from ..utils.seeds import drawn_apart
 from .standardize import StreamingCovariance
 
 
@@ -98,7 +99,8 @@ class LearnedFusion(nn.Module):
         self.out_channels = out_channels
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        with drawn_apart("fusion"):
+            nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return ``(B, out_channels, *spatial)``, not negative; gradients reach the fusion weights."""

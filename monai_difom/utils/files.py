@@ -8,29 +8,48 @@ import os
 import pickle
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .checksum import DamagedFileError, add_checksum, check_archive
+from .disk import check_space, explained, part_of, remove_leftovers
+from .weight_files import MODELS
 
 if TYPE_CHECKING:
     import torch
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place only when the block succeeds."""
+def atomic_path(path: str | os.PathLike, needed: int = 0) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place only when the block succeeds.
+
+    Args:
+        path: file to write; its folder is made.
+        needed: bytes that it will have, where that is known.
+
+    Raises:
+        DiskFullError: the disk has no space for it.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-    # not tempfile: its files are readable by their owner only, and stay so under their final name
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    check_space(target, needed)
+    temporary = part_of(target)
     try:
+        # not tempfile: its files are readable by their owner only, and stay so under their final name
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+    except Exception as error:
+        size = temporary.stat().st_size if temporary.exists() else 0
+        temporary.unlink(missing_ok=True)
+        told = explained(error, target, needed, size)
+        if told is error:
+            raise
+        raise told from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,17 +84,45 @@ def save_tensors(
         os.chmod(temporary, mode)  # safetensors makes files that only their owner may read
 
 
-def save_state(path: str | os.PathLike, state: Any) -> None:
+def save_state(path: str | os.PathLike, state: Any, before: str | None = None) -> None:
     """``torch.save`` to a temporary file, then rename: a kill never leaves half a checkpoint.
 
     Args:
         path: file to write; its folder is made.
         state: tensors and plain data, which `load_state` can read.
+        before: name beside ``path`` under which the file that is there now is kept; None for none.
+
+    Raises:
+        DiskFullError: the disk has no space for it; what is there stays.
     """
     import torch
 
-    with atomic_path(path) as temporary:
+    target = Path(path)
+    with atomic_path(target, _bytes_of(state)) as temporary:
         torch.save(state, temporary)
+        add_checksum(temporary)
+        if before is not None and target.is_file():
+            _keep(target, target.with_name(before))
+
+
+def _bytes_of(state: Any) -> int:
+    """Bytes that the tensors of a state take on the disk, with a little for the rest."""
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return sum(map(_bytes_of, parts)) + 200
+
+
+def _keep(file: Path, copy: Path) -> None:
+    """Keep a file under a second name too, so that at every moment one of that name is whole."""
+    draft = part_of(copy)
+    try:
+        os.link(file, draft)
+    except OSError:  # a disk without links
+        shutil.copyfile(file, draft)
+    os.replace(draft, copy)
 
 
 def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu") -> Any:
@@ -87,6 +134,7 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
 
     Raises:
         FileNotFoundError: there is no such file.
+        DamagedFileError: the file has a wrong bit; names a copy of it that is there.
         ValueError: the file holds pickled code, or is no tensor file at all.
     """
     file = Path(path)
@@ -109,6 +157,11 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
             f"{file} is not a readable weight file: it begins with {head!r}. An empty file, an HTML page "
             "or a Git LFS pointer often stands where a download failed: get the file again."
         )
+    if head.startswith(b"PK"):
+        try:
+            check_archive(file)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error} {_other_copies(file)}") from None
     import torch
 
     try:
@@ -124,6 +177,16 @@ def load_state(path: str | os.PathLike, map_location: str | torch.device = "cpu"
     except Exception as error:
         reason = (str(error).splitlines() or ["it ends too early"])[0]
         raise ValueError(f"{file} is not a readable weight file: {type(error).__name__}: {reason}") from error
+
+
+def _other_copies(file: Path) -> str:
+    """Say what there is in place of a damaged file."""
+    places = [
+        file.with_stem(f"{file.stem}_before"),
+        *(p / MODELS / file.name for p in (file.parent.parent / "bundle", file.parent.parent.parent)),
+    ]
+    found = [str(place) for place in places if place.is_file() and place != file]
+    return f"An older copy is {found[0]}." if found else "Take another copy of it, or make it anew."
 
 
 def file_digest(path: str | os.PathLike) -> str:
@@ -182,13 +245,22 @@ def refuse_other_content(target: Path, *signs: str) -> None:
 
 
 @contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
+def replaced_folder(target: Path, needed: int = 0) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place only when the block succeeds.
 
     What was there before is put back where the new folder cannot take its place.
+
+    Args:
+        target: the folder.
+        needed: bytes that it will have, where that is known.
+
+    Raises:
+        DiskFullError: the disk has no space for it; what is there stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("part", "old"))
+    remove_leftovers(target)
+    check_space(target, needed)
+    draft, old = part_of(target), part_of(target, "old")
     draft.mkdir()
     try:
         yield draft
@@ -201,6 +273,12 @@ def replaced_folder(target: Path) -> Iterator[Path]:
                 os.replace(old, target)
             raise
         shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        size = sum(file.stat().st_size for file in draft.rglob("*") if file.is_file())
+        told = explained(error, target, needed, size)
+        if told is error:
+            raise
+        raise told from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -14,3 +18,19 @@ def derived_seed(*parts: int) -> int:
 def derived_generator(*parts: int) -> torch.Generator:
     """Return a CPU generator that depends on these numbers alone."""
     return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+@contextmanager
+def drawn_apart(name: str) -> Iterator[None]:
+    """Within the context, torch's random numbers depend on its seed and a name alone, not on what was drawn before.
+
+    First weights are then the same whatever else is built before them, such as a loader, which draws as many numbers as it has
+    worker processes. The numbers that are drawn after the context are those that would have been drawn without it.
+
+    Args:
+        name: what is drawn.
+    """
+    seed = derived_seed(torch.initial_seed() % 2**63, zlib.crc32(name.encode()))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -281,7 +281,7 @@ def test_raw_targets_are_a_control(data: Path, tmp_path: Path) -> None:
     loud["teachers"]["second"].network[0].weight.data.mul_(0.05)
     given = options(data, tmp_path, limit=8, report=False, epochs=[1, 0, 0], **loud)
     raw = run([TRAIN, str(ROOT / "configs" / "targets" / "raw.yaml")], given)
-    standardised = run([TRAIN], given)
+    standardised = run([TRAIN], {**given, "overwrite": True})
     shares = [summary["balancer"]["phases"][0]["share"] for summary in (raw, standardised)]
     assert shares[0]["first"] > shares[1]["first"]
 

@@ -422,3 +422,72 @@ def test_values_that_half_precision_cannot_hold_are_refused(data: Path, tmp_path
     builder.targets.fusion.matrix.mul_(1e9)
     with pytest.raises(StoreError, match=r"float16 cannot hold\. Set feature_dtype to float32"):
         builder.compute(torch.rand(1, 3, 32, 32))
+
+
+def flipped(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1 << (place % 7)
+    file.write_bytes(content)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (folder / "shards").iterdir()}
+
+
+@pytest.mark.parametrize("damage", ["one bit", "half", "empty", "gone", "a list", "a name"])
+def test_a_damaged_index_is_named_and_made_anew_with_every_whole_shard(
+    damage: str, copy: Path, built: Path, data: Path
+) -> None:
+    folder = copy
+    file, before = folder / "store.json", contents(folder)
+    text = file.read_text()
+    if damage == "one bit":
+        flipped(file, len(text) // 2)
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "a name":
+        file.write_text(json.dumps({**json.loads(text), "shardS": {}}))
+    else:
+        file.write_text({"half": text[: len(text) // 2], "empty": "", "a list": "[1]"}[damage])
+    if damage != "gone":
+        with pytest.raises(StoreError, match=r"store\.json is no index.*it is damaged.*features build"):
+            FeatureStore(folder).views  # noqa: B018
+    report = make_builder(data, folder).build()
+    assert report["shards"] == 0
+    assert contents(folder) == before
+    assert FeatureStore(folder).rows.keys() == FeatureStore(built).rows.keys()
+    assert make_builder(data, folder).verify(4)["ok"]
+
+
+def test_one_bit_anywhere_in_a_shards_checksums_is_named_and_repaired(copy: Path, data: Path) -> None:
+    folder = copy
+    before = contents(folder)
+    notes = sorted((folder / "shards").glob("*.json"))[0]
+    content = notes.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        notes.write_bytes(content)
+        flipped(notes, place)
+        report = make_builder(data, folder).verify(1)
+        assert len(report["damaged"]) == 1, place
+        assert "features build" in report["damaged"][0]
+    assert make_builder(data, folder).build()["shards"] == 1
+    assert contents(folder) == before
+
+
+def test_lost_fitted_targets_are_fitted_again_and_the_shards_kept(copy: Path, data: Path) -> None:
+    folder = copy
+    file, before = folder / "targets.safetensors", contents(folder)
+    expected = file.read_bytes()
+    for damage in (file.unlink, lambda: flipped(file, len(expected) - 9), lambda: file.write_bytes(b"")):
+        damage()
+        with pytest.raises(StoreError, match=r"targets\.safetensors (is|has) .*features build"):
+            FeatureStore(folder).fitted_state()
+        assert make_builder(data, folder).build()["shards"] == 0
+        assert (file.read_bytes(), contents(folder)) == (expected, before)
+
+
+def test_shards_of_other_targets_are_not_taken_for_these(copy: Path, data: Path) -> None:
+    folder = copy
+    (folder / "store.json").unlink()
+    report = make_builder(data, folder, teacher=make_teacher(9)).build()
+    assert report["kept"] == 0

@@ -163,7 +163,12 @@ def test_a_loss_that_is_no_distance_raises_no_false_alarm(
 
 def test_checkpoints_are_left_and_the_best_student_is_kept(data: Path, tmp_path: Path) -> None:
     make_trainer(data, handlers=[TrainingCheckpoint(tmp_path)]).run()
-    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "last_model.pt", "model.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "last.pt",
+        "last_before.pt",
+        "last_model.pt",
+        "model.pt",
+    }
     assert load_state(tmp_path / "last.pt")["epoch"] == 3
 
 

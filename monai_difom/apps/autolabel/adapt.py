@@ -39,7 +39,7 @@ from ...utils.documents import read_large_json
 from ..bundle.stages import begin_stage, end_stage, keep_best, last_checkpoint
 from ..deployed.facts import Deployment
 from ..runs.folder import RunFolder
-from ..runs.record import finish_record, start_record
+from ..runs.record import finish_record, run_training
 from ..runs.summary import summarize
 from ..scoring.evaluate import evaluate_sets
 from .adapted import ADAPTERS, MODEL, TEACHER, AdaptedTeacher, Member, plain_definition, read_adapted
@@ -219,8 +219,7 @@ class Adaptation:
             self.device,
             last_checkpoint(RunFolder(folder).models),
         )
-        start_record(trainer, folder)
-        trainer.run()
+        run_training(trainer, folder)
         all_ranks_here()
         if not is_main_rank():
             return

@@ -19,7 +19,9 @@ from monai.bundle.scripts import run
 from ...data.folder_files import tell_not_taken
 from ...data.items import name_of
 from ...utils import unknown_name
+from ..runs.claim import close_records, interrupted
 from .current_config import running_parser
+from .option_checks import check_values
 from .options import config_files, option_values
 from .typed_paths import keep_paths
 
@@ -35,13 +37,15 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         ValueError: an option is no top-level id of the files and no argument of `monai.bundle run`; names the nearest. Or a
-            path that cannot be kept, see `keep_paths`.
+            path that cannot be kept, see `keep_paths`, or a value that is not allowed, see `check_values`.
     """
     if arguments is None:
         parser = running_parser()
         command = "monai" in sys.argv[0] and "bundle" in sys.argv[0] and sys.argv[1:2] == ["run"]
         if parser is not None:
-            keep_paths(parser, option_values(sys.argv[2:]) if command else {})
+            options = option_values(sys.argv[2:]) if command else {}
+            keep_paths(parser, options)
+            check_values(parser, options)
         if not command:
             return
         sys.excepthook = end_with_cause
@@ -57,7 +61,7 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
         for file in files
         for key in ConfigParser.load_config_file(file)
     }
-    known |= set(inspect.signature(run).parameters)
+    known |= {*inspect.signature(run).parameters, "traceback"}
     for name in options:
         if name.replace("#", "::").split("::")[0] not in known:
             raise ValueError(unknown_name("option of this bundle", name, known - {"override", "imports"}))
@@ -109,8 +113,23 @@ def _raised_by_monai(error: BaseException) -> bool:
 
 
 def end_with_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an error with its traceback, and below it what caused it."""
-    sys.__excepthook__(kind, error, trace)
+    """Say what ended a command: in one line where a person stopped it or can put it right, else with the traceback above.
+
+    The record of a training that had begun says it too. ``--traceback True`` shows every traceback.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        print(f"\n{interrupted()}", file=sys.stderr)
+        return
     cause = cause_of(error)
-    if cause is not error:
-        print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
+    told = f"{type(cause).__name__}: {cause}"
+    close_records("failed", told)
+    if not isinstance(cause, (ValueError, OSError, ArithmeticError)) or is_asked_for_tracebacks():
+        sys.__excepthook__(kind, error, trace)
+        if cause is error:
+            return
+    print(f"\n{told}", file=sys.stderr)
+
+
+def is_asked_for_tracebacks() -> bool:
+    """True where the command has ``--traceback``."""
+    return option_values(sys.argv[1:]).get("traceback", "False").lower() not in ("false", "0")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+
+from ...utils import atomic_path
 
 SIGNATURE = "extra/signature"
 KEY_VARIABLE = "DIFOM_SIGNING_KEY"
@@ -37,23 +40,15 @@ def sign(file: Path) -> bool:
         key = _key(make=True)
     except OSError:
         return False
-    records = _records(file)
-    signed = file.with_name(f"{file.name}.signed")
-    import torch
-
-    writer = torch._C.PyTorchFileWriter(str(signed))
-    for name, content in {**records, SIGNATURE: _digest(key, records)}.items():
-        if name not in ("version", _DERIVED, ".data/version"):
-            writer.write_record(name, content, len(content))
-    writer.write_end_of_file()
-    os.replace(signed, file)
+    records = archive_records(file)
+    write_archive(file, {**records, SIGNATURE: _digest(key, records)})
     return True
 
 
 def is_signed(file: Path) -> bool:
     """True where a TorchScript file holds the signature of this machine's key over all that is in it; nothing is run."""
     try:
-        key, records = _key(make=False), _records(file)
+        key, records = _key(make=False), archive_records(file)
     except (OSError, RuntimeError):
         return False
     given = records.pop(SIGNATURE, b"")
@@ -77,12 +72,26 @@ def _key(make: bool) -> bytes:
     return key
 
 
-def _records(file: Path) -> dict[str, bytes]:
-    """Return what is in a file, read by the reader that runs it."""
+def archive_records(file: Path | io.BytesIO) -> dict[str, bytes]:
+    """Return what is in a TorchScript file, read by the reader that runs it."""
     import torch
 
-    reader = torch._C.PyTorchFileReader(str(file))
+    reader = torch._C.PyTorchFileReader(file if isinstance(file, io.BytesIO) else str(file))
     return {name: reader.get_record(name) for name in reader.get_all_records()}
+
+
+def write_archive(file: Path, records: Mapping[str, bytes]) -> None:
+    """Write a TorchScript file of these parts; in memory first, since the writer ends the process where the disk is full."""
+    import torch
+
+    whole = io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(whole)
+    for name, content in records.items():
+        if name != "version" and not name.startswith(".data/"):  # the writer's own
+            writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(whole.getbuffer())
 
 
 def _digest(key: bytes, records: Mapping[str, bytes]) -> bytes:

@@ -84,6 +84,7 @@ def export_bundle(
         ValueError: unknown formats, a missing package, no calibration set for 8 bits, a folder that holds something else, a
             run that cannot be trained on labels.
         FileNotFoundError: no trained bundle, or no pictures.
+        DiskFullError: the disk has no space for it; an older export stays.
         ParityError: a format is out of its tolerance; nothing is left.
     """
     wanted = _wanted(formats, calibration)
@@ -99,7 +100,7 @@ def export_bundle(
     shown = _parity_pictures(images, run, len(facts.mean), limit)
     calibrated = any(FORMATS[name].calibrated for name in wanted)
     known = _pictures_of(calibration, len(facts.mean), 300) if calibration and calibrated else []
-    with replaced_folder(target) as draft:
+    with replaced_folder(target, _bytes_of(network, wanted)) as draft:
         _write_models(network, facts, draft, wanted, known)
         if "bundle" in wanted:
             needs = _write_configs(source, draft)
@@ -170,6 +171,15 @@ def _wanted(formats: Sequence[str], calibration: str | os.PathLike | None) -> li
         for package in filter(None, (*form.packages, form.runtime)):  # before minutes of work
             require(package, form.what)
     return [form.name for form in wanted]
+
+
+def _bytes_of(network: torch.nn.Module, wanted: Sequence[str]) -> int:
+    """Bytes that the formats take on the disk, about; some libraries end the process where they do not fit."""
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    shares = [FORMATS[name].size for name in wanted]
+    if "onnx" not in wanted and any("onnx" in FORMATS[name].packages for name in wanted):
+        shares.append(FORMATS["onnx"].size)  # made on the way
+    return int(weights * sum(shares))
 
 
 def _write_models(

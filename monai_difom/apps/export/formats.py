@@ -46,6 +46,7 @@ class Format:
         use: import and call that turn ``x`` into ``logits``, for the model card; empty for none.
         program: a file of it is a program, which is run only where it is signed or a person vouches for it.
         calibrated: it is made with pictures that set its ranges, and comes with its engine where those are given.
+        size: bytes of its files, as a share of the weights in 32 bits.
         note: for the help of the command line.
     """
 
@@ -61,6 +62,7 @@ class Format:
     use: tuple[str, ...] = ()
     program: bool = False
     calibrated: bool = False
+    size: float = 1.0
     note: str = ""
 
     @property
@@ -123,6 +125,7 @@ FORMATS = {
                 "import openvino",
                 "logits = openvino.compile_model('models/model_fp16.xml', 'CPU')(x)[0]",
             ),
+            size=0.5,
             note="16 bits",
         ),
         Format(
@@ -137,6 +140,7 @@ FORMATS = {
             packages=(*_ONNX, "openvino", "nncf"),
             runtime="openvino",
             calibrated=True,
+            size=0.25,
         ),
     )
 }

@@ -21,7 +21,7 @@ from ...networks.student import reparameterize
 from ..deployed.facts import DEPLOYMENT, Deployment
 from ..deployed.openers import openvino_core
 from ..deployed.optional import require
-from ..deployed.signature import key_file, sign
+from ..deployed.signature import archive_records, key_file, sign, write_archive
 
 logger = logging.getLogger(__name__)
 
@@ -66,21 +66,14 @@ def write_torchscript(work: Work, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing tells of shapes that are fixed, and they are
         traced = torch.jit.trace(work.graph, _example(work.facts), check_trace=False)
-    whole = file.with_name(f"{file.name}.whole")
+    extra = {f"{DEPLOYMENT}.json": json.dumps(work.facts.as_dict())}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # PyTorch would rather have torch.export, which needs this PyTorch's classes
-        extra = {f"{DEPLOYMENT}.json": json.dumps(work.facts.as_dict())}
-        torch.jit.save(traced, str(whole), _extra_files=extra)
+        # PyTorch would rather have torch.export, which needs this PyTorch's classes
+        warnings.simplefilter("ignore")
+        whole = traced.save_to_buffer(_extra_files=extra)
     # what is left out is where each line of source was on the machine that wrote it
-    reader, writer = torch._C.PyTorchFileReader(str(whole)), torch._C.PyTorchFileWriter(str(file))
-    for name in reader.get_all_records():
-        if not name.endswith(".debug_pkl") and name != "version" and not name.startswith(".data/"):
-            content = reader.get_record(name)
-            writer.write_record(name, content, len(content))
-    writer.write_end_of_file()
-    whole.unlink()
+    records = archive_records(io.BytesIO(whole))
+    write_archive(file, {name: part for name, part in records.items() if not name.endswith(".debug_pkl")})
     if not sign(file):
         logger.warning(
             "%s cannot be signed, since there is no key at %s and none can be made: it runs with --trust-torchscript.",

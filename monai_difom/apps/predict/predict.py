@@ -6,7 +6,6 @@ import csv
 import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from ...transforms.volume_file import hanging_of, open_volume
 from ...utils import atomic_path
+from ...utils.disk import part_of, remove_leftovers
 from ..deployed.runners import Runner, open_runner
 from .contours import draw_contours
 from .sources import (
@@ -46,6 +46,7 @@ COLUMNS = (
     "largest",
     "components",
     "milliseconds",
+    "problem",
 )
 _NEIGHBOURS = np.ones((3, 3))
 
@@ -67,7 +68,8 @@ def predict(
     ``masks/<name>.png`` has 0 and 255 and the size of its picture (``masks/<structure>/<name>.png`` where there are several
     structures); of a video one per frame, ``<name>/000000.png``; of a volume one ``<name>.nii.gz`` with 0 and 1. ``overlays``
     has the pictures with contours, of a video a video. ``areas.csv`` has one row per picture and structure: pixels, their
-    share of the picture, pixels of the largest connected part and the number of parts. Every file is written beside its place
+    share of the picture, pixels of the largest connected part and the number of parts; and one per picture that was
+    skipped, with the problem. Every file is written beside its place
     and renamed.
 
     Args:
@@ -117,6 +119,9 @@ def predict(
                         if not skip_bad:
                             raise BadPictureError(f"{frame.problem} Leave it out with --skip-bad.")
                         found["skipped"].append(frame.problem)
+                        rows.writerow(
+                            [source.path, _number(frame), *[""] * (len(COLUMNS) - 3), frame.problem]
+                        )
                         tqdm.write(f"skipped: {frame.problem}", file=sys.stderr)
                         continue
                     seconds = _segment(runner, frame, frame.picture, write, rows)
@@ -140,12 +145,13 @@ def _segment(runner: Runner, frame: Frame, picture: np.ndarray, write: Any, rows
         pixels = int(mask.sum())
         largest = int(np.bincount(parts.ravel())[1:].max()) if number else 0
         share = f"{pixels / mask.size:.6f}"
-        index = "" if frame.index is None else frame.index
-        file = str(frame.source.path)
-        rows.writerow(
-            [file, index, name, height, width, pixels, share, largest, number, f"{1000 * seconds:.1f}"]
-        )
+        about = [frame.source.path, _number(frame), name, height, width]
+        rows.writerow([*about, pixels, share, largest, number, f"{1000 * seconds:.1f}", ""])
     return seconds
+
+
+def _number(frame: Frame) -> str:
+    return "" if frame.index is None else str(frame.index)
 
 
 def inside(folder: Path, *names: str) -> Path:
@@ -233,7 +239,8 @@ def _beside(file: Path) -> Iterator[Path]:
     """Yield a name beside a file, with its ending, which says the format to libraries; what is written there takes its place."""
     file.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(file.suffixes[-2:]) if file.name.endswith(".nii.gz") else file.suffix
-    temporary = file.with_name(f".{uuid.uuid4().hex[:8]}.part{ending}")
+    remove_leftovers(file)
+    temporary = part_of(file, suffix=ending)
     try:
         yield temporary
         if temporary.is_file():
@@ -253,7 +260,7 @@ def _video_writer(file: Path, source: Source, wanted: bool) -> Iterator[Any]:
 
 
 def run_predict(model: Path, given: Path, output: Path, **options: Any) -> int:
-    """Do what ``python -m monai_difom predict`` asks for, and return the exit code: 0, or 2 where something is refused.
+    """Do what ``python -m monai_difom predict`` asks for, and return the exit code: 0, 1 (something was skipped), 2 (refused).
 
     Args:
         model: see `predict`.
@@ -273,5 +280,5 @@ def run_predict(model: Path, given: Path, output: Path, **options: Any) -> int:
         f"{each:.1f} ms per frame for the network."
     )
     if found["skipped"]:
-        print(f"{len(found['skipped'])} skipped, see above.")
-    return 0
+        print(f"{len(found['skipped'])} skipped, see above and {TABLE}.")
+    return 1 if found["skipped"] else 0

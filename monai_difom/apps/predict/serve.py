@@ -192,7 +192,8 @@ def write_example(content: bytes) -> str:
     """Write an example where uploads lie, which is emptied like them, and return its file."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / uuid.uuid4().hex
     folder.mkdir(parents=True)
-    file = folder / f"example.{'png' if content.startswith(b'\x89PNG') else 'jpg'}"
+    ending = "png" if content.startswith(b"\x89PNG") else "jpg"
+    file = folder / f"example.{ending}"
     file.write_bytes(content)
     return str(file)
 

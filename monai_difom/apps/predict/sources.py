@@ -104,30 +104,42 @@ def frames(
         plane: of a volume: how it is sliced, see `monai_difom.transforms.volume_file`.
         window: of a volume: values that are black and white; None takes quantiles of its values.
     """
+    if source.kind == "video":
+        require("cv2")  # its absence is no fault of the file
+    index = None if source.kind == "picture" else 0
+    try:
+        for frame in _read(source, channels, pixel_limit, plane, window):
+            yield frame
+            index = None if frame.index is None else frame.index + 1
+    except BadPictureError as error:
+        yield Frame(source, index, None, str(error))
+    # readers have many kinds of errors for broken files
+    except Exception as error:
+        yield Frame(source, index, None, f"{source.path} cannot be read ({type(error).__name__}: {error}).")
+
+
+def _read(
+    source: Source, channels: int, pixel_limit: int, plane: str, window: Sequence[float] | None
+) -> Iterator[Frame]:
     if source.kind == "volume":
         yield from _volume(source, channels, pixel_limit, plane, window)
-        return
-    if source.kind == "video":
+    elif source.kind == "video":
         yield from _video(source, channels, pixel_limit)
-        return
-    try:
+    else:
         yield Frame(source, None, read_picture(source.path, channels, pixel_limit))
-    except BadPictureError as error:
-        yield Frame(source, None, None, str(error))
 
 
 def count_frames(source: Source, plane: str = "axial") -> int:
     """Return how many pictures a source says that it has; 0 where it does not."""
     if source.kind == "picture":
         return 1
-    if source.kind == "volume":
-        try:
-            volume = open_volume(source.path)
-        except ValueError:
-            return 0
-        axis = hanging_of(volume, plane).sliced
-        return int((*volume.shape, 1)[axis])
-    return _declared_length(_open_video(source.path))
+    try:
+        if source.kind == "video":
+            return _declared_length(_open_video(source.path))
+        volume = open_volume(source.path)
+        return int((*volume.shape, 1)[hanging_of(volume, plane).sliced])
+    except Exception:  # of a broken file, which is named when it is read
+        return 0
 
 
 def read_picture(
@@ -150,21 +162,13 @@ def read_picture(
 
 def _video(source: Source, channels: int, pixel_limit: int) -> Iterator[Frame]:
     cv2 = require("cv2")
-    try:
-        opened = _open_video(source.path)
-    except BadPictureError as error:
-        yield Frame(source, 0, None, str(error))
-        return
+    opened = _open_video(source.path)
     declared = _declared_length(opened)
     width, height = (int(opened.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     if width * height > pixel_limit:
-        yield Frame(
-            source,
-            0,
-            None,
-            f"{source.path}: frames of {width} x {height} are above the limit of {pixel_limit:,}.",
+        raise BadPictureError(
+            f"{source.path}: frames of {width} x {height} are above the limit of {pixel_limit:,}."
         )
-        return
     index = 0
     try:
         while True:
@@ -178,9 +182,7 @@ def _video(source: Source, channels: int, pixel_limit: int) -> Iterator[Frame]:
     finally:
         opened.release()
     if index == 0 or index < declared - _LENGTH_ERROR:
-        yield Frame(
-            source, index, None, f"{source.path} ends early: {index} of {declared} frames could be read."
-        )
+        raise BadPictureError(f"{source.path} ends early: {index} of {declared} frames could be read.")
 
 
 def _open_video(path: Path) -> Any:
@@ -196,8 +198,11 @@ def _declared_length(opened: Any) -> int:
 
 
 def frame_rate(path: Path) -> float:
-    """Return a video's frames per second, 25 where it does not say."""
-    rate = float(_open_video(path).get(require("cv2").CAP_PROP_FPS))
+    """Return a video's frames per second, 25 where it does not say, or cannot be opened."""
+    try:
+        rate = float(_open_video(path).get(require("cv2").CAP_PROP_FPS))
+    except BadPictureError:
+        return 25.0
     return rate if 0 < rate < 1000 else 25.0
 
 
@@ -205,17 +210,15 @@ def _volume(
     source: Source, channels: int, pixel_limit: int, plane: str, window: Sequence[float] | None
 ) -> Iterator[Frame]:
     """Yield the slices of a volume as training has them."""
-    try:
-        volume = open_volume(source.path)
-        hanging = hanging_of(volume, plane)
-        sides = [n for axis, n in enumerate((*volume.shape, 1)[:3]) if axis != hanging.sliced]
-        if sides[0] * sides[1] > pixel_limit:
-            raise BadPictureError(f"{source.path}: slices of {sides} are above the limit of {pixel_limit:,}.")
-        slices = hanging.slices(volume_values(volume, source.path))
-        levels = window_of(slices, window)
-    except ValueError as error:
-        yield Frame(source, 0, None, str(error))
-        return
+    volume = open_volume(source.path)
+    hanging = hanging_of(volume, plane)
+    sides = [n for axis, n in enumerate((*volume.shape, 1)[:3]) if axis != hanging.sliced]
+    if sides[0] * sides[1] > pixel_limit:
+        raise BadPictureError(f"{source.path}: slices of {sides} are above the limit of {pixel_limit:,}.")
+    if not all(volume.shape):
+        raise BadPictureError(f"{source.path} is empty: its size is {volume.shape}.")
+    slices = hanging.slices(volume_values(volume, source.path))
+    levels = window_of(slices, window)
     for index, values in enumerate(slices):
         yield Frame(source, index, np.repeat(grey_levels(values, levels)[..., None], channels, 2))
 

@@ -11,6 +11,7 @@ from monai.transforms import Compose
 
 from ...engines import DistillationTrainer
 from ...utils import main_rank_only
+from ..runs.claim import release_runs
 from ..runs.folder import RunFolder
 from ..runs.keep_examples import save_examples
 from ..runs.record import finish_record, measure_cost
@@ -28,7 +29,7 @@ def conclude(
     report: bool = True,
     **options: Any,
 ) -> None:
-    """Close the record of a finished training and write its ``report.html``; never lose the run over it.
+    """Close the record of a finished training, write its ``report.html``, give its folder free; never lose the run over it.
 
     Args:
         trainer: the trainer after its run, its student with the weights that were evaluated.
@@ -39,9 +40,9 @@ def conclude(
         options: ``inferer`` and ``structures`` of `save_examples`.
     """
     finish_record(trainer, output_dir)
-    if not report:
-        return
     try:
+        if not report:
+            return
         measure_cost(trainer, output_dir)
         student, device = trainer.distiller.student, trainer.state.device
         save_examples(student, test_sets, chain, output_dir, device, **options)
@@ -54,3 +55,5 @@ def conclude(
             error,
             output_dir,
         )
+    finally:
+        release_runs()

@@ -13,6 +13,7 @@ import monai
 import numpy as np
 import torch
 import yaml
+from ignite.engine import Events
 from torch.utils.flop_counter import FlopCounterMode
 
 from ... import __version__
@@ -20,9 +21,10 @@ from ...data import ViewDataset
 from ...engines import DistillationTrainer
 from ...handlers import TrainingCheckpoint
 from ...networks.student import as_student
-from ...utils import atomic_path, main_rank_only, write_json
+from ...utils import atomic_path, is_main_rank, main_rank_only, write_json
 from ...utils.plain import plain_data
 from ..bundle.current_config import running_config
+from .claim import claim_of, close_records, release_runs
 from .folder import RunFolder
 from .timing import milliseconds
 
@@ -30,6 +32,40 @@ _HEAD = """# The configuration of this run: its files merged, with the command l
 #
 # Run: python -m monai.bundle run training --config_file {file}
 """
+
+
+def run_training(trainer: DistillationTrainer, output_dir: str | os.PathLike) -> None:
+    """Train, with a record that says how it went.
+
+    The record, and ``config.yaml``, are written when everything has been checked and the first epoch begins: a command that
+    fails before leaves those of an earlier run as they were. A training that fails, or is stopped, is recorded as that.
+
+    Args:
+        trainer: the trainer; what it was resumed from is checked by it.
+        output_dir: the run's folder.
+    """
+    config = running_config()
+    if is_main_rank():
+        trainer.add_event_handler(Events.STARTED, lambda: _begin(trainer, output_dir, config))
+    try:
+        trainer.run()
+    except BaseException as error:
+        stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+        close_records(
+            "interrupted" if stopped else "failed",
+            "stopped by a signal" if stopped else f"{type(error).__name__}: {error}",
+        )
+        release_runs()
+        raise
+
+
+def _begin(
+    trainer: DistillationTrainer, output_dir: str | os.PathLike, config: dict[str, Any] | None
+) -> None:
+    claim = claim_of(output_dir)
+    if claim is not None:
+        claim.begin()
+    _write_record(trainer, RunFolder(output_dir), config)
 
 
 @main_rank_only
@@ -46,8 +82,12 @@ def start_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) ->
         The record: ``status`` ("running"), ``sessions`` (command, times, device, versions; one per start), ``seed``, ``plan``,
         ``epochs``, ``train_images``, ``checkpoints``, ``student`` and ``teachers`` (source, licence, signature, parameters).
     """
-    files = RunFolder(output_dir)
-    config = running_config()
+    return _write_record(trainer, RunFolder(output_dir), running_config())
+
+
+def _write_record(
+    trainer: DistillationTrainer, files: RunFolder, config: dict[str, Any] | None
+) -> dict[str, Any]:
     if config is not None:
         with atomic_path(files.config) as temporary:
             text = yaml.safe_dump(plain_data(config), sort_keys=False, allow_unicode=True, width=120)
@@ -79,6 +119,7 @@ def finish_record(trainer: DistillationTrainer, output_dir: str | os.PathLike) -
     files = RunFolder(output_dir)
     record = files.read(files.record) or start_record(trainer, files.path)
     record["status"] = "finished"
+    record.pop("reason", None)
     record["sessions"][-1]["finished"] = _now()
     write_json(files.record, record)
     return record

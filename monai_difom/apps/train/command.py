@@ -13,6 +13,7 @@ import yaml
 
 from ...utils.weight_files import STATE
 from ..report.page import write_report
+from ..runs.claim import check_free, shown
 from ..runs.folder import RunError, RunFolder
 from ..runs.identity import Identity
 from .finished import FinishedRun
@@ -30,6 +31,7 @@ def train(
     output: str | os.PathLike | None = None,
     unlabelled: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     **more: Any,
 ) -> FinishedRun:
     """Train a student and return what it left; the same as ``monai-difom train`` on the command line.
@@ -44,6 +46,7 @@ def train(
         output: the run's folder.
         unlabelled: folder of further images without masks.
         settings: id of the configuration -> value.
+        overwrite: remove the training that the folder holds.
         **more: further fields of `Request`, such as ``quick``, ``structure`` or ``images``.
 
     Raises:
@@ -67,23 +70,27 @@ def train(
         settings=dict(settings or {}),
         **more,
     )
-    return _train(request, control)
+    return _train(request, control, overwrite)
 
 
-def _train(request: Request, control: bool) -> FinishedRun:
+def _train(request: Request, control: bool, overwrite: bool = False) -> FinishedRun:
     plan = make_plan(request)
     twin = control_of(plan) if control and request.teachers else None
+    for each in filter(None, (plan, twin) if not overwrite else ()):
+        going_on = f"To go on with it: monai-difom train --resume {shown(plan.folder)}"
+        anew = "To begin anew and lose it, add --overwrite, or give another --output"
+        check_free(each.folder, RunFolder(each.folder).models, options=[going_on, anew])
     for note in plan.notes:
         print(note)
     if control and twin is None:
         print("Without a teacher the student is its own control: no second one is trained.")
     print(f"Run: {plan.folder}\nThe same by MONAI's own command:\n  {plan.command()}\n", flush=True)
     plan.write()
-    _run(plan)
+    _run(plan, overwrite=overwrite)
     if twin is not None:
         print(f"\nThe control, the same student without teachers: {twin.folder}\n", flush=True)
         twin.write()
-        _run(twin)
+        _run(twin, overwrite=overwrite)
     return finish(plan.folder)
 
 
@@ -96,10 +103,10 @@ def finish(folder: Path) -> FinishedRun:
     return run
 
 
-def _run(plan: TrainingPlan, resume: bool = False) -> None:
+def _run(plan: TrainingPlan, resume: bool = False, overwrite: bool = False) -> None:
     # MONAI warns of what any configuration may do; this one is what was asked for
     quiet = {"PYTHONWARNINGS": "ignore::UserWarning", **os.environ}
-    done = subprocess.run(plan.words(resume), env=quiet, check=False)
+    done = subprocess.run(plan.words(resume, overwrite), env=quiet, check=False)
     if done.returncode:
         raise RunError(
             f"the training in {plan.folder} ended with status {done.returncode}; the lines above say why. What it had reached is "
@@ -132,6 +139,7 @@ def run_train(
     resume_run: Path | None,
     control: bool,
     set_values: Sequence[str],
+    overwrite: bool = False,
     traceback: bool = False,
     **asked: Any,
 ) -> int:
@@ -147,7 +155,7 @@ def run_train(
         assert data is not None
         if not data.expanduser().exists():
             raise FileNotFoundError(f"there is no data set at {data}.")
-        _train(Request(data=data, settings=parse_settings(set_values), **asked), control).show()
+        _train(Request(data=data, settings=parse_settings(set_values), **asked), control, overwrite).show()
     except (ValueError, OSError) as error:
         if traceback:
             raise

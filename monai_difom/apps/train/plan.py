@@ -77,10 +77,11 @@ class TrainingPlan:
         (self.source / "docs").mkdir(exist_ok=True)
         write_text(self.source / "docs/README.md", self.identity.readme(page, metadata, training=True))
 
-    def words(self, resume: bool = False) -> list[str]:
+    def words(self, resume: bool = False, overwrite: bool = False) -> list[str]:
         """Return MONAI's own command that does the same."""
         start = [sys.executable, "-m", "monai.bundle", "run", "training", "--bundle_root", str(self.source)]
         more = ["--resume", str(RunFolder(self.folder).models / STATE)] if resume else []
+        more += ["--overwrite", "True"] if overwrite and "overwrite" in self.config else []
         return [*start, "--config_file", str(self.source / "configs/train.yaml"), *more]
 
     def command(self) -> str:

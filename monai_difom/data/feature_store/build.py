@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ...utils import locked, write_json
+from ...utils import locked
 from .shards import DamagedShardError, Entry, StoreError, remove_shard, sync_folder, write_shard
 from .store import FeatureStore, planned_entries
 
@@ -107,8 +107,7 @@ def plan(build: Build) -> list[str]:
                 }
                 number += 1
         index["images"].update(build.names)
-        write_json(store.index_file, index, indent=None)
-        store.reload()
+        store.write_index(index)
     wanted = set(build.views)
     return [name for name, shard in store.index["shards"].items() if wanted & set(shard["images"])]
 
@@ -302,13 +301,10 @@ class _Builder:
             name: torch.cat([part[name] for part in claimed.parts]).contiguous() for name in claimed.parts[0]
         }
         try:
-            write_shard(self.store.shard_folder, claimed.name, claimed.entries, tensors)
+            digest = self.store.targets_digest
+            write_shard(self.store.shard_folder, claimed.name, claimed.entries, tensors, digest)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise self._full(error) from error
-        except Exception as error:  # safetensors has an error of its own
-            if "os error 28" not in str(error) and "No space left" not in str(error):
                 raise
             raise self._full(error) from error
         sync_folder(self.store.shard_folder)

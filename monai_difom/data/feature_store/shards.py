@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from ...utils import save_tensors, write_json
+from ...utils import atomic_path, save_tensors
+from ...utils.checksum import checked_json, read_checked_json
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # of POSIX systems; Python names them on open files only
@@ -46,21 +47,35 @@ class Shard:
     """
 
     # a large store has thousands, each read once in a while: what a read touches lies together, not in a dict
-    __slots__ = ("_checked", "_tensors", "crc", "entries", "file", "header", "name", "notes", "size")
+    __slots__ = (
+        "_checked",
+        "_tensors",
+        "crc",
+        "entries",
+        "file",
+        "header",
+        "name",
+        "notes",
+        "size",
+        "targets",
+    )
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.file, self.notes = shard_paths(folder, name)
         try:
-            content = json.loads(self.notes.read_text(encoding="utf-8"))
-            self.size, self.header = int(content["size"]), int(content["header"])
-            self.crc: dict[str, list[int]] = content["crc"]
-            self.entries: list[Entry] = [(str(key), int(view)) for key, view in content["entries"]]
+            content = read_checked_json(self.notes)
+            self.size, self.header = int(content.pop("size")), int(content.pop("header"))
+            self.crc: dict[str, list[int]] = content.pop("crc")
+            self.entries: list[Entry] = [(str(key), int(view)) for key, view in content.pop("entries")]
+            self.targets: str | None = content.pop("targets", None)
+            if content or any(len(crc) != len(self.entries) for crc in self.crc.values()):
+                raise ValueError(f"they hold {', '.join(content) or 'another number of rows'}")
             found = self.file.stat().st_size
         except FileNotFoundError as error:
             raise self._damaged("is not finished") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(f"has unreadable checksums ({self.notes.name})") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise self._damaged(f"has unreadable checksums ({self.notes.name}: {error})") from error
         if found != self.size:
             raise self._damaged(f"is truncated or too long: {found:,} bytes, {self.size:,} were written")
         # one flag per row: its bytes agreed with their checksum in this process
@@ -94,6 +109,8 @@ class Shard:
                 begin, end = about["data_offsets"]
                 flat = data[length + begin : length + end].view(_SAFETENSORS[about["dtype"]])
                 tensors[name] = flat.view(about["shape"])
+        if tensors.keys() != self.crc.keys():
+            raise self._damaged(f"has checksums of {', '.join(self.crc)} and holds {', '.join(tensors)}")
         return tensors
 
     def read(self, row: int, names: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -138,7 +155,11 @@ def shard_paths(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def write_shard(
-    folder: Path, name: str, entries: Sequence[Entry], tensors: Mapping[str, torch.Tensor]
+    folder: Path,
+    name: str,
+    entries: Sequence[Entry],
+    tensors: Mapping[str, torch.Tensor],
+    targets: str | None = None,
 ) -> None:
     """Write a shard; a kill at any moment leaves it finished or absent.
 
@@ -147,6 +168,7 @@ def write_shard(
         name: name of the shard.
         entries: what the rows are.
         tensors: name -> ``(rows, ...)``, contiguous, on the CPU.
+        targets: digest of what the targets are, by which a shard without an index is known again.
     """
     file, notes = shard_paths(folder, name)
     save_tensors(file, tensors, {"shard": name})
@@ -155,7 +177,8 @@ def write_shard(
         head += stream.read(int.from_bytes(head, "little"))
     crc = {key: [_crc(row) for row in tensor] for key, tensor in tensors.items()}
     content = {"size": file.stat().st_size, "header": zlib.crc32(head), "crc": crc, "entries": list(entries)}
-    write_json(notes, content, indent=None)
+    with atomic_path(notes) as temporary:
+        temporary.write_text(checked_json({**content, "targets": targets}), encoding="utf-8")
 
 
 def remove_shard(folder: Path, name: str) -> None:

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ...targets import TargetPipeline
-from ...utils import file_digest, load_state
+from ...utils import atomic_path, file_digest, load_state
+from ...utils.checksum import checked_json, read_checked_json
 from .policies import check_policy, policies_sentence
 from .shards import DamagedShardError, Entry, Shard, StoreError
 
@@ -31,6 +32,31 @@ _SIDE = 16
 _TOLERANCE = (
     2  # grey levels: another decoder or resize filter rounds differently, another geometry shows more
 )
+
+
+# what the index has, and of which kind
+_INDEX = {
+    "format": int,
+    "version": str,
+    "definition": dict,
+    "teachers": dict,
+    "dtype": str,
+    "maps": dict,
+    "images": dict,
+    "shards": dict,
+}
+_REPAIR = (
+    "Bring the file back, or run `python -m monai_difom features build`, which fits the targets again and keeps the shards where "
+    "that gives the same."
+)
+
+
+class DamagedIndexError(StoreError):
+    """``store.json`` is damaged."""
+
+
+class FittedError(StoreError):
+    """``targets.safetensors`` is absent, damaged or another one."""
 
 
 class FeatureStore:
@@ -76,7 +102,7 @@ class FeatureStore:
 
     def reload(self) -> None:
         """Forget what was read of the index; the next use reads it anew."""
-        for name in ("index", "rows"):
+        for name in ("index", "rows", "targets_digest"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -88,17 +114,52 @@ class FeatureStore:
                 "the same options, or the bundle's run id `features`."
             )
         try:
-            index = json.loads(self.index_file.read_text(encoding="utf-8"))
-            form = index["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{self.index_file} is no index of a feature store: {error}. Build anew."
+            index = read_checked_json(self.index_file)
+            if isinstance(index.get("format"), int) and index["format"] != FORMAT:
+                raise StoreError(
+                    f"{self.folder} has format {index['format']}; this version reads format {FORMAT}. Build the store anew in "
+                    "another folder."
+                )
+            if index.keys() != _INDEX.keys():
+                raise ValueError(f"it has {', '.join(index)} in place of {', '.join(_INDEX)}")
+            wrong = [name for name, kind in _INDEX.items() if not isinstance(index[name], kind)]
+            if wrong:
+                raise ValueError(f"{', '.join(wrong)} cannot be read")
+        except StoreError:
+            raise
+        except ValueError as error:
+            raise DamagedIndexError(
+                f"{self.index_file} is no index of a feature store: it is damaged ({error}). `python -m monai_difom features "
+                "build` with the options of the store makes it anew, and keeps every shard that is whole."
             ) from error
-        if form != FORMAT:
-            raise StoreError(
-                f"{self.folder} has format {form}; this version reads format {FORMAT}. Build the store anew in another folder."
-            )
         return index
+
+    def write_index(self, index: Mapping[str, Any]) -> None:
+        """Write the index, with a checksum, and read it anew from then on."""
+        with atomic_path(self.index_file) as temporary:
+            temporary.write_text(checked_json(index), encoding="utf-8")
+        self.reload()
+
+    @cached_property
+    def targets_digest(self) -> str:
+        """Digest of what the targets are, which every shard carries."""
+        return hashlib.sha256(json.dumps(self.index["definition"], sort_keys=True).encode()).hexdigest()[:16]
+
+    def known_shards(self) -> dict[str, dict[str, Any]]:
+        """Return name -> plan of the finished shards that say that they are of these targets, whatever the index says."""
+        found = {}
+        for notes in sorted(self.shard_folder.glob("*.json")):
+            try:
+                shard = Shard(self.shard_folder, notes.stem)
+            except DamagedShardError:
+                continue
+            planned = {
+                "images": list(dict.fromkeys(key for key, _ in shard.entries)),
+                "views": list(dict.fromkeys(view for _, view in shard.entries)),
+            }
+            if shard.targets == self.targets_digest and planned_entries(planned) == shard.entries:
+                found[notes.stem] = planned
+        return found
 
     @cached_property
     def rows(self) -> dict[Entry, tuple[str, int]]:
@@ -132,9 +193,14 @@ class FeatureStore:
         """
         if name not in self._shards:
             shard = Shard(self.shard_folder, name)
-            if shard.entries != planned_entries(self.index["shards"][name]):
+            planned = self.index["shards"].get(name)
+            if planned is None or shard.entries != planned_entries(planned):
                 raise DamagedShardError(
                     f"shard {shard.file} holds other images than planned. `python -m monai_difom features build` repairs it."
+                )
+            if shard.targets not in (None, self.targets_digest):
+                raise DamagedShardError(
+                    f"shard {shard.file} holds other targets. `python -m monai_difom features build` repairs it."
                 )
             self._shards[name] = shard
         return self._shards[name]
@@ -256,14 +322,27 @@ class FeatureStore:
             StoreError: the store is of other targets, or its file of fitted parts has changed.
         """
         self.check_definition(define(targets, grids, size, fitted=False))
-        state = load_state(self.targets_file)
-        stored, found = self.index["definition"]["fitted"], state_digest(state)
+        targets.load_state_dict(self.fitted_state())
+
+    def fitted_state(self) -> dict[str, torch.Tensor]:
+        """Return the fitted parts of the target pipeline.
+
+        Raises:
+            FittedError: their file is absent or damaged, or has changed.
+        """
+        try:
+            state = load_state(self.targets_file)
+            found = state_digest(state)
+        except (FileNotFoundError, ValueError) as error:
+            reason = "absent" if isinstance(error, FileNotFoundError) else "damaged"
+            raise FittedError(f"{self.targets_file} is {reason}. {_REPAIR}") from error
+        stored = self.index["definition"]["fitted"]
         if found != stored:
-            raise StoreError(
+            raise FittedError(
                 f"{self.targets_file} has changed: fitted is {_short(stored)} in the index, {_short(found)} in the file. "
-                "Bring the file back, or build the store anew in another folder."
+                f"{_REPAIR}"
             )
-        targets.load_state_dict(state)
+        return state
 
 
 def open_store(folder: str | os.PathLike | None, policy: str = "views") -> FeatureStore | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import pickle
+import struct
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,9 +191,12 @@ def test_a_broken_picture_stops_or_is_skipped_as_asked(
     assert "1.png cannot be read as an image" in (message := capsys.readouterr().err)
     assert "--skip-bad" in message
     assert [p.name for p in (tmp_path / "a").rglob("*") if p.is_file()] == ["0.png"]  # whole, and no table
-    assert main([*words, str(tmp_path / "b"), "--skip-bad"]) == 0
+    assert main([*words, str(tmp_path / "b"), "--skip-bad"]) == 1
     assert "skipped: " in capsys.readouterr().err
-    assert [Path(row["file"]).name for row in table(tmp_path / "b")] == ["0.png", "2.png"]
+    assert [Path(row["file"]).name for row in table(tmp_path / "b") if not row["problem"]] == [
+        "0.png",
+        "2.png",
+    ]
 
 
 def test_a_video_that_ends_early_is_named_with_its_frames(finished: Path, tmp_path: Path) -> None:
@@ -387,3 +392,71 @@ def test_a_contour_lies_on_the_inner_edge_and_nowhere_else() -> None:
     inner[6:14, 6:14] = False
     assert (drawn == inner).all()
     assert not draw_contours(picture, mask & False).any()
+
+
+def nifti(file: Path, size: tuple[int, ...], kind: int, bits: int, body: bytes) -> None:
+    """A NIfTI file of any data type, written by hand."""
+    head = bytearray(348)
+    struct.pack_into("<i", head, 0, 348)
+    struct.pack_into("<8h", head, 40, 3, *size, 1, 1, 1, 1)
+    struct.pack_into("<hh", head, 70, kind, bits)
+    struct.pack_into("<8f", head, 76, *[1.0] * 8)
+    struct.pack_into("<f", head, 108, 352.0)
+    head[344:348] = b"n+1\0"
+    file.write_bytes(bytes(head) + bytes(4) + body)
+
+
+def cut_video(file: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for i in range(20):
+        writer.write(np.full((48, 64, 3), 10 * i, np.uint8))
+    writer.release()
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+BAD: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "zeros as a video": ("a.mp4", lambda f: f.write_bytes(bytes(1000))),
+    "an empty video": ("a.avi", lambda f: f.write_bytes(b"")),
+    "a video that promises more frames": ("a.avi", cut_video),
+    "colours in a volume": ("a.nii", lambda f: nifti(f, (10, 10, 2), 128, 24, b"\1" * 600)),
+    "complex numbers in a volume": ("a.nii", lambda f: nifti(f, (10, 10, 2), 32, 64, b"\1" * 1600)),
+    "a volume of no size": ("a.nii", lambda f: nifti(f, (0, 10, 10), 16, 32, bytes(100))),
+    "a volume of negative size": ("a.nii", lambda f: nifti(f, (-5, 10, 10), 16, 32, bytes(100))),
+    "a volume of terabytes": ("a.nii", lambda f: nifti(f, (6000, 6000, 30000), 16, 32, bytes(100))),
+    "half a volume": ("a.nii", lambda f: nifti(f, (10, 10, 10), 16, 32, bytes(100))),
+    "a volume of an unknown type": ("a.nii", lambda f: nifti(f, (10, 10, 2), 77, 24, bytes(600))),
+    "text as a volume": ("a.nii.gz", lambda f: f.write_text("no")),
+    "nothing as a picture": ("a.png", lambda f: f.write_bytes(b"")),
+    "half a picture": ("a.png", lambda f: f.write_bytes(write_pictures(f.parent / ".b", 1)[0].read_bytes()[:300])),
+    "a picture of too many pixels": ("a.png", lambda f: Image.new("1", (7_200, 7_200)).save(f)),
+    "a pickle as a picture": ("a.jpg", lambda f: f.write_bytes(b"\x80\x04K\x01.")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("kind", BAD)
+def test_whatever_is_bad_is_skipped_and_told_and_the_rest_is_segmented(
+    kind: str, overlay: bool, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, make = BAD[kind]
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / name)
+    Image.fromarray(blob(0)[0]).save(tmp_path / "in" / "z.png")
+    words = [
+        "predict",
+        "--model",
+        str(finished),
+        "--input",
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 2
+    assert "--skip-bad" in capsys.readouterr().err
+    assert main([*words, "--skip-bad", *(["--overlay"] if overlay else [])]) == 1
+    assert (tmp_path / "out" / "masks" / "z.png").is_file()
+    rows = table(tmp_path / "out")
+    assert [Path(row["file"]).name for row in rows if row["problem"]] == [name]
+    assert [row["problem"] for row in rows if Path(row["file"]).name == "z.png"] == [""]
+    assert name in capsys.readouterr().err
