@@ -31,7 +31,7 @@ def draw_contours(picture: np.ndarray, masks: np.ndarray, width: int | None = No
         ``(H, W, 3)``, 8 bits.
     """
     drawn = np.repeat(picture, 3, 2) if picture.shape[2] == 1 else picture.copy()
-    line = width or max(1, round(max(picture.shape) / 180))
+    line = width or max(2, round(max(picture.shape) / 180))
     rim = (line + 1) // 2
     for number, mask in enumerate(masks):
         if mask.any():

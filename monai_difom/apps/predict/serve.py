@@ -44,7 +44,7 @@ _HEIGHT = 330
 _STOPS = ((0, 0, 0), (0, 60, 130), COLORS[0], (255, 255, 255))
 _COLOUR_BAR = (
     f"<b style='background:linear-gradient(90deg,{','.join(f'rgb{stop}' for stop in _STOPS)})'></b>"
-    "<span>0</span><span>probability</span><span>1</span>"
+    "<p><span>0</span><span>probability</span><span>1</span></p>"
 )
 
 
@@ -100,10 +100,10 @@ def _figures(
     return f"<p class='time'><b>{milliseconds:.0f} ms</b> &nbsp; {size}</p><table class='figures'>{head}{rows}</table>"
 
 
-def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any:
-    """Return the gradio page of a model; see `serve`."""
+def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT, own_examples: bool = False) -> Any:
+    """Return the gradio page of a model; see `serve` and `example_pictures`."""
     gradio = require("gradio")
-    examples = example_pictures(runner)
+    examples = example_pictures(runner, own_examples)
 
     def show(path: str | None, threshold: float) -> tuple[Any, Any, str]:
         if path is None:
@@ -148,7 +148,7 @@ def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any
             with gradio.Column(min_width=280):
                 probability = gradio.Image(label="Probability", elem_id="probability", **shown)
                 gradio.HTML(_COLOUR_BAR, elem_id="bar")
-        with gradio.Row():
+        with gradio.Row(elem_id="controls"):
             threshold = gradio.Slider(
                 0.05, 0.95, runner.facts.threshold, step=0.05, label="A pixel counts from this probability on"
             )
@@ -175,9 +175,16 @@ def make_page(runner: Runner, title: str, pixel_limit: int = PIXEL_LIMIT) -> Any
     return page
 
 
-def example_pictures(runner: Runner) -> list[bytes]:
-    """Return pictures to try the page with: test images of the model's own run, or a synthetic one where there are none."""
-    run = next((place for place in runner.file.parents if RunFolder(place).examples()), None)
+def example_pictures(runner: Runner, own: bool) -> list[bytes]:
+    """Return pictures to try the page with.
+
+    Args:
+        runner: of `open_runner`.
+        own: take the test images that the model's run kept, where it did; they may be a patient's, and are for this machine
+            alone. Else, and without them, a synthetic one.
+    """
+    places = runner.file.parents if own else ()
+    run = next((place for place in places if RunFolder(place).examples()), None)
     entries = [entry for found in load_examples(run).values() for entry in found.values()] if run else []
     kept = sorted((entry for entry in entries if "jpeg" in entry), key=lambda entry: -float(entry["dice"]))
     if kept:
@@ -192,8 +199,7 @@ def write_example(content: bytes) -> str:
     """Write an example where uploads lie, which is emptied like them, and return its file."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"]) / uuid.uuid4().hex
     folder.mkdir(parents=True)
-    ending = "png" if content.startswith(b"\x89PNG") else "jpg"
-    file = folder / f"example.{ending}"
+    file = folder / ("example.png" if content[1:4] == b"PNG" else "example.jpg")
     file.write_bytes(content)
     return str(file)
 
@@ -254,7 +260,7 @@ def serve(
     gradio = require("gradio")
     from starlette.middleware import Middleware
 
-    page = make_page(runner, _title(runner), pixel_limit)
+    page = make_page(runner, _title(runner), pixel_limit, own_examples=is_loopback(host))
     weakref.finalize(page, shutil.rmtree, folder, ignore_errors=True)  # at the end of the process too
     limit = int(upload_limit * 1e6)
     guard = Middleware(Guard, host=host, names=allowed_hosts(host, allow_host), limit=limit)

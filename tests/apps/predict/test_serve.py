@@ -23,7 +23,7 @@ from PIL import Image
 from monai_difom.__main__ import main
 from monai_difom.apps.deployed.runners import open_runner
 from monai_difom.apps.predict.guard import Guard, allowed_hosts, refusal
-from monai_difom.apps.predict.serve import _title, heat, look
+from monai_difom.apps.predict.serve import _title, example_pictures, heat, look
 from monai_difom.apps.predict.sources import BadPictureError
 from tests.apps.deployed.students import blob, write_pictures
 from tests.browser import open_browser
@@ -235,3 +235,34 @@ def test_a_browser_drops_an_image_and_sees_contour_probability_and_time(
     own = (page.local_url, "data:", "blob:", "chrome:", "chrome-untrusted:")
     assert [url for url in urls if not url.startswith(own)] == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_example_is_shown_and_nothing_jumps_when_its_result_comes(
+    page: Any, browser: Any, width: int
+) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(page.local_url)
+    button = wait_for(browser, "#example")
+    places = """return ['given', 'contour', 'probability', 'bar', 'figures'].map(name => {
+        const box = document.getElementById(name).getBoundingClientRect();
+        return [Math.round(box.top + scrollY), Math.round(box.height)]})"""
+    time.sleep(1)
+    before = browser.execute_script(places)
+    browser.execute_script("arguments[0].click()", button)
+    assert " ms" in wait_for(browser, "#figures .time").text
+    wait_for(browser, "#probability img")
+    assert browser.execute_script(places) == before
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.find_element("css selector", "#bar").text.split() == ["0", "probability", "1"]
+    assert "polyp" in browser.find_element("css selector", "#legend").text
+
+
+def test_test_images_of_a_run_are_examples_on_this_machine_only(finished: Path) -> None:
+    runner = open_runner(finished)
+    kept = example_pictures(runner, own=True)
+    assert len(kept) == 3
+    (synthetic,) = example_pictures(runner, own=False)
+    assert synthetic not in kept
+    assert synthetic.startswith(b"\x89PNG")
