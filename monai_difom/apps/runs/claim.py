@@ -277,6 +277,7 @@ def release_runs() -> None:
         (folder / LOCK).unlink(missing_ok=True)
         stream.close()
     _locks.clear()
+    _claims.clear()
 
 
 atexit.register(release_runs)

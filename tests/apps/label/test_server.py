@@ -107,11 +107,11 @@ def test_the_command_says_what_is_missing(
     words = label_words(bundle, tmp_path)
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert main(words) == 2
+    assert "there are no images" in capsys.readouterr().err
+    (tmp_path / "images").mkdir()
+    assert main(words) == 2
     assert "make label" in capsys.readouterr().err
     monkeypatch.setattr(module, "_stock_app", lambda: stock)
-    assert main(words) == 2
-    assert "there is no folder" in capsys.readouterr().err
-    (tmp_path / "images").mkdir()
     assert main(words) == 2
     assert "holds no images" in capsys.readouterr().err
 

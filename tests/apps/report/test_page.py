@@ -249,6 +249,7 @@ def test_every_picture_opens_large_and_they_can_be_put_in_order(browser: Any, wr
 def test_a_browser_shows_all_pictures_without_an_error_or_sideways_scrolling(
     browser: Any, written: Path, width: int
 ) -> None:
+    browser.get_log("browser")  # of pages shown before
     show(browser, written, width)
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"] == []
     loaded = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")

@@ -232,7 +232,7 @@ def test_a_folder_that_is_not_there_or_empty_is_named(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--threshold", "128"], "share of the range"), (["--spacing", "1", "2", "3"], "an axis")],
+    [(["--threshold", "128"], "share of the range"), (["--spacing", "1", "2", "3"], "per axis")],
 )
 def test_impossible_options_are_refused(
     words: list[str], message: str, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
