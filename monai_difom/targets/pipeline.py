@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -9,11 +10,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..networks.teachers import Teacher
+from ..networks.teachers import Teacher, input_mismatch
 from ..utils import (
     Readings,
     check_bands,
     copy_from_main,
+    is_main_rank,
     of_all_ranks,
     resample,
     share_of,
@@ -24,7 +26,9 @@ from .fuse import PCAFusion, make_fusion
 from .standardize import PhiStandardizer, StreamingCovariance
 from .terms import DistillationTerm
 
+logger = logging.getLogger(__name__)
 Maps = dict[str, torch.Tensor]
+_CHECKED = 16  # images on which a teacher's input is checked
 
 
 class TargetPipeline(nn.Module):
@@ -106,6 +110,12 @@ class TargetPipeline(nn.Module):
             return self.fusion.out_channels
         return self.map_channels[source]
 
+    def _check_inputs(self, images: torch.Tensor) -> None:
+        for name, teacher in self.teachers.items():
+            problem = input_mismatch(teacher, images)
+            if problem is not None and is_main_rank():
+                logger.warning("Teacher %r (%s): %s", name, teacher.describe(), problem)
+
     def teacher_maps(self, image: torch.Tensor) -> Maps:
         """Run every teacher on an RGB batch in [0, 1] and return its used maps by source name.
 
@@ -175,6 +185,8 @@ class TargetPipeline(nn.Module):
             if not self.sources:
                 break  # nothing to fit
             maps = self.teacher_maps(batch)
+            if count == batch.shape[0]:
+                self._check_inputs(batch[:_CHECKED])
             for source in self.sources:
                 statistics[source].update(maps[source])
         for source, standardizer in zip(self.sources, self.standardizers, strict=True):

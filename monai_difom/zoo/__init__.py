@@ -1,7 +1,7 @@
 """The zoo: teachers known by name. Nothing here imports torch, so that the table is there at once."""
 
 from .entries import ZOO, ZooEntry
-from .known_weights import KnownWeights, known_weights
+from .known_weights import KnownWeights, known_contract, known_weights
 from .lookup import find_entry, hub_cache, locate
 from .table import list_teachers
 
@@ -11,6 +11,7 @@ __all__ = [
     "ZooEntry",
     "find_entry",
     "hub_cache",
+    "known_contract",
     "known_weights",
     "list_teachers",
     "locate",

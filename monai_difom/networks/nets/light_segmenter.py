@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...utils import unknown_name
+from ...zoo.known_weights import known_contract
 from ..blocks import make_latents
 from ..blocks.latents import LatentMode, latent_taps
 from ..blocks.normalize import input_normalization
@@ -30,7 +32,8 @@ class LightSegmenter(nn.Module):
         in_channels: channels of the image.
         out_channels: channels of the logits: one per class or per structure.
         encoder: timm model that gives a feature pyramid.
-        pretrained: false, a hub name or a local file; see `load_encoder`.
+        pretrained: false, a hub name or a local file; see `load_encoder`. A file that is known by its content is refused with
+            another mean, std or padding than it was trained with.
         decoder: ``"fpn"``, separable convolutions on the maps from stride 4 on; or ``"unet"``, concatenation and full
             convolutions on all maps.
         decoder_channels: width of the FPN, 64 when None; or the widths of the U-Net's steps, deepest first.
@@ -83,7 +86,11 @@ class LightSegmenter(nn.Module):
             encoder, pretrained, in_channels, select=select, **dict(encoder_arguments or {})
         )
         config = getattr(self.encoder, "pretrained_cfg", {})
-        self.normalize = input_normalization(mean or config["mean"], std or config["std"], in_channels)
+        mean, std = mean or config["mean"], std or config["std"]
+        if isinstance(pretrained, str | os.PathLike):
+            # not filled in: the definition stays with the trained network, the file does not
+            known_contract(pretrained, encoder, mean, std, (encoder_arguments or {}).get("pad_type", ""))
+        self.normalize = input_normalization(mean, std, in_channels)
         info: Any = self.encoder.feature_info
         strides, channels = list(info.reduction()), list(info.channels())
         self.first = next((i for i, s in enumerate(strides) if s >= 4), 0) if decoder == "fpn" else 0

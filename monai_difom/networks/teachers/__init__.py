@@ -4,6 +4,7 @@ from .adapted import SegmentingTeacher
 from .base import InputContract, Teacher, TeacherMap
 from .convnext import ConvNextTeacher
 from .hub_sam import HubSAMTeacher
+from .input_check import input_mismatch
 from .mask_former import MaskFormerTeacher
 from .medclip import MedCLIPTeacher
 from .network import NetworkTeacher, TimmTeacher, bundle_teacher, bundle_teachers, timm_teacher
@@ -25,6 +26,7 @@ __all__ = [
     "ViTTeacher",
     "bundle_teacher",
     "bundle_teachers",
+    "input_mismatch",
     "medsam_teacher",
     "timm_teacher",
 ]

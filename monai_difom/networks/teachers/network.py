@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ from torch import nn
 
 from ...utils.configurations import read_configuration, resolved
 from ...utils.weight_files import BUNDLE_WEIGHTS
+from ...zoo.known_weights import known_contract
 from ..definition import build_network
 from ..encoders import load_encoder
 from ..taps import Tap, declared_taps, read_taps
 from ..weights import fill_network, read_weights
 from .base import InputContract, Teacher, TeacherMap, fixed_sides, fixed_size
 
+logger = logging.getLogger(__name__)
 _SEE_SOURCE = "see the source of the weights"
 _PROBE_SIDE = 64
 
@@ -161,15 +164,16 @@ def timm_teacher(
         input_size: side, or (height, width), that the image is resized to, multiples of the largest stride.
             None keeps the size of the image, rounded so, or takes the trained size where the model allows no
             other.
-        mean: per-channel mean for an image in [0, 1]; None takes that of timm's configuration, which belongs
-            to timm's own weights.
+        mean: per-channel mean for an image in [0, 1]; None takes that of a file that is known by its content (with its padding,
+            see `monai_difom.zoo.known_weights`), else that of timm's configuration, which belongs to timm's own weights.
         std: per-channel standard deviation, in the same way.
         interpolation: ``"bilinear"`` or ``"bicubic"``; None takes that of timm's configuration.
         licence: licence of the weights; None takes timm's for its own weights.
         **model_arguments: passed to ``timm.create_model``, such as ``pad_type="same"``.
 
     Raises:
-        ValueError: no such model, weights that do not fit, or a size or map name that is not allowed.
+        ValueError: no such model, weights that do not fit or are known to want another input, or a size or map name that is not
+            allowed.
         FileNotFoundError: there is no such weight file.
         OSError: the published weights cannot be downloaded.
 
@@ -178,6 +182,10 @@ def timm_teacher(
         teacher = timm_teacher("resnet50", "weights/resnet50.safetensors", out_indices=[2, 3])
         teacher(torch.rand(1, 3, 352, 352))["stride8"].shape  # (1, 512, 44, 44)
     """
+    known = known_contract(weights, name, mean, std, model_arguments.get("pad_type"))
+    if known is not None:
+        mean, std, licence = mean or known.mean, std or known.std, licence or known.licence
+        model_arguments |= {"pad_type": known.pad_type} if known.pad_type else {}
     network = _create_timm(name, weights, out_indices, model_arguments)
     config: Mapping[str, Any] = getattr(network, "pretrained_cfg", {})
     strides = [int(stride) for stride in network.feature_info.reduction()]  # type: ignore[operator, union-attr]
@@ -191,6 +199,11 @@ def timm_teacher(
         multiple_of=max(strides),
         interpolation=interpolation or trained_with,
     )
+    if weights is not None and (mean is None or std is None) and Path(weights).is_file():
+        logger.warning(
+            "%s takes mean and std of timm's own weights of %s (%s, %s). If it was trained with others, give them.",
+            *(weights, name, list(contract.mean), list(contract.std)),
+        )
     licence = licence or (config.get("license") if weights is None else None) or _SEE_SOURCE
     source = f"timm {name}" if weights is None else os.fspath(weights)
     return TimmTeacher(network, _stage_names(name, strides, map_names), contract, licence, source)
