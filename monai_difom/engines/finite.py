@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
 
 class NotFiniteError(FloatingPointError):
-    """A loss, gradient or weight is infinite or not a number."""
-
-
-def check_gradients(parameters: Iterable[tuple[str, nn.Parameter]], where: str) -> None:
-    """Refuse gradients that are infinite or not numbers.
-
-    Args:
-        parameters: name and parameter.
-        where: where in the training, and what to do, for the message.
-
-    Raises:
-        NotFiniteError: names the first.
-    """
-    _check({name: p.grad for name, p in parameters if p.grad is not None}, "gradient", where)
+    """A weight is infinite or not a number."""
 
 
 def check_weights(modules: dict[str, nn.Module], where: str) -> None:
@@ -41,10 +26,6 @@ def check_weights(modules: dict[str, nn.Module], where: str) -> None:
         for key, value in module.state_dict().items()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
     }
-    _check(tensors, "weight", where)
-
-
-def _check(tensors: dict[str, torch.Tensor], kind: str, where: str) -> None:
     with torch.no_grad():
         found = [t for t in tensors.values() if t.numel()]
         if not found:
@@ -55,5 +36,5 @@ def _check(tensors: dict[str, torch.Tensor], kind: str, where: str) -> None:
             return
     wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     raise NotFiniteError(
-        f"{len(wrong)} of {len(tensors)} {kind}s are not finite, the first of {wrong[0]}, {where}"
+        f"{len(wrong)} of {len(tensors)} weights are not finite, the first of {wrong[0]}, {where}"
     )

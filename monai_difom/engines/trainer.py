@@ -28,7 +28,7 @@ from .checkpoint import Stateful, resume_training, training_state
 from .compiled import CompiledDistiller
 from .distiller import Distiller
 from .figures import FigureEvents, StepFigures, StepLog
-from .finite import check_gradients, check_weights
+from .finite import check_weights
 from .objective import Objective
 from .parallel import Learner
 from .phases import Phase, Plan
@@ -392,9 +392,6 @@ class DistillationTrainer(SupervisedTrainer):
     def _step(self) -> None:
         """Let the optimiser take a step with the gradients that there are."""
         scaler = self.scaler
-        # asking a GPU would make it wait: there the weights are looked at after the epoch, before they are saved
-        if self.state.device.type == "cpu":
-            check_gradients(self._learning().named_parameters(), self._where())
         if self.max_grad_norm is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)

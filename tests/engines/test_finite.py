@@ -25,7 +25,7 @@ def masks(epochs: int = 2) -> Plan:
 
 
 def test_a_learning_rate_that_blows_up_saves_nothing_of_that_epoch(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotFiniteError, match="Lower the learning rate"):
+    with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         make_trainer(data, masks(), [TrainingCheckpoint(tmp_path)], learning_rate=1e30).run()
     assert not list(tmp_path.iterdir())
 
@@ -53,14 +53,14 @@ def test_a_last_step_that_blows_up_is_no_success_and_what_was_saved_before_stays
         assert all(torch.isfinite(tensor).all() for tensor in tensors)
 
 
-def test_a_gradient_that_is_no_number_stops_the_step(data: Path, tmp_path: Path) -> None:
+def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
+    data: Path, tmp_path: Path
+) -> None:
     trainer = make_trainer(data, masks(), [TrainingCheckpoint(tmp_path)])
-    first = next(trainer.distiller.parameters())
-    before = first.detach().clone()
-    first.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(NotFiniteError, match="gradients are not finite, the first of student and heads"):
+    next(trainer.distiller.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError):
         trainer.run()
-    assert torch.equal(first, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_large_and_empty_weights_are_weights() -> None:

@@ -28,7 +28,7 @@ from ...zoo import find_entry
 from ..bundle.shipped import shipped
 from ..deployed.facts import INFERENCE, METADATA
 from ..deployed.network import NETWORK, WEIGHTS
-from ..runs.identity import IDS, Identity
+from ..runs.identity import IDS, RunIdentity
 from ..scoring.score_files import scores_section
 
 # what is copied from the bundle that was trained; train.yaml stays behind, it needs teachers and overlays
@@ -126,12 +126,12 @@ def write_trained_bundle(
     return target
 
 
-def identity_of(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> Identity | None:
+def identity_of(settings: Mapping[str, Any], summary: Mapping[str, Any]) -> RunIdentity | None:
     """Return what a run is about; None where its configuration is of before it said so."""
     if "structure" not in settings:
         return None
     network = (summary.get("student") or {}).get("network", "light network")
-    return Identity.of(settings, list(summary.get("teachers", {})), network)
+    return RunIdentity.of(settings, list(summary.get("teachers", {})), network)
 
 
 def source_of(origin: Path, replaced: str | os.PathLike | None, name: str) -> Path:

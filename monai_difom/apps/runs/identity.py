@@ -25,7 +25,7 @@ _TRAINING = """Training
 
 
 @dataclass(frozen=True)
-class Identity:
+class RunIdentity:
     """What a run is about.
 
     Args:
@@ -47,7 +47,7 @@ class Identity:
     @classmethod
     def of(
         cls, settings: Mapping[str, Any], teachers: Sequence[str] = (), network: str = "light network"
-    ) -> Identity:
+    ) -> RunIdentity:
         """Read it out of a configuration.
 
         Args:

@@ -18,7 +18,7 @@ from ..autolabel.adapted import read_adapted
 from ..bundle.current_config import running_config, running_parser, running_settings
 from ..bundle.typed_paths import is_path
 from .folder import RunFolder
-from .identity import IDS, Identity
+from .identity import IDS, RunIdentity
 from .record import count_images, describe_student, describe_teachers
 
 
@@ -77,10 +77,10 @@ def summarize(
 
 
 def _about() -> dict[str, Any]:
-    """What the run is about, see `Identity`."""
+    """What the run is about, see `RunIdentity`."""
     if running_parser() is None:
         return {}
-    found = Identity.of(running_settings(*IDS, "structures"))
+    found = RunIdentity.of(running_settings(*IDS, "structures"))
     return {
         "task": found.task,
         "structures": list(found.structures),

@@ -15,7 +15,7 @@ from ...utils.weight_files import STATE
 from ..report.page import write_report
 from ..runs.claim import check_free, shown
 from ..runs.folder import RunError, RunFolder
-from ..runs.identity import Identity
+from ..runs.identity import RunIdentity
 from .finished import FinishedRun
 from .plan import CONTROL, TrainingPlan, control_of, make_plan
 from .request import Request
@@ -129,7 +129,7 @@ def resume(folder: Path) -> FinishedRun:
             print(f"{place} is finished.")
             continue
         merged = yaml.safe_load(config.read_text(encoding="utf-8"))
-        plan = TrainingPlan(place, merged, Identity(), place, ())
+        plan = TrainingPlan(place, merged, RunIdentity(), place, ())
         _run(plan, resume=files.state() is not None)
     return finish(folder)
 

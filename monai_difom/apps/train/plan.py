@@ -22,7 +22,7 @@ from ..bundle.command_line import check_overrides
 from ..bundle.shipped import bundle_folder, overlay_file
 from ..bundle.typed_paths import is_path
 from ..runs.folder import CONTROL, RunFolder
-from ..runs.identity import NEUTRAL, Identity
+from ..runs.identity import NEUTRAL, RunIdentity
 from .layout import find_layout
 from .request import Request
 from .teachers import Taught, find_teachers
@@ -49,7 +49,7 @@ class TrainingPlan:
 
     folder: Path
     config: dict[str, Any]
-    identity: Identity
+    identity: RunIdentity
     origin: Path
     notes: tuple[str, ...]
 
@@ -130,7 +130,7 @@ def make_plan(request: Request) -> TrainingPlan:
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
         put(config, name, kept(value) if is_path(name) or name == "teachers" else value)
     notes = (layout.note, _taught_by(request, taught))
-    return TrainingPlan(folder, config, Identity.of(config, request.teachers), bundle, notes)
+    return TrainingPlan(folder, config, RunIdentity.of(config, request.teachers), bundle, notes)
 
 
 def control_of(plan: TrainingPlan) -> TrainingPlan:

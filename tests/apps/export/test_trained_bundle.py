@@ -21,7 +21,7 @@ from PIL import Image
 from monai_difom.apps import check_bundle, running_settings, write_trained_bundle
 from monai_difom.apps.deployed.facts import read_deployment
 from monai_difom.apps.export.trained_bundle import public_source, with_settings
-from monai_difom.apps.runs.identity import Identity
+from monai_difom.apps.runs.identity import RunIdentity
 from monai_difom.data import make_polyps
 from monai_difom.networks.nets import DifomUNet
 from monai_difom.utils import load_state, save_state
@@ -143,7 +143,7 @@ def test_a_bundle_is_about_what_its_run_was_about_and_not_about_its_method_s_own
     ],
 )
 def test_what_was_not_said_is_neutral(settings: dict, task: str, structures: tuple[str, ...]) -> None:
-    found = Identity.of(settings)
+    found = RunIdentity.of(settings)
     assert (found.task, found.structures) == (task, structures)
 
 
