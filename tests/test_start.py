@@ -65,6 +65,7 @@ OWN = {
     "compare": ["compare", "nowhere", "."],
     "evaluate": ["evaluate", "--predictions", "nowhere", "--masks", "."],
     "report": ["report", "nowhere"],
+    "doctor": ["doctor", "nowhere"],
     "init": ["init", "nowhere"],
     "features": ["features", "estimate", "--config_file", "nowhere.yaml"],
 }
