@@ -1,0 +1,381 @@
+"""Does a student that its teachers gave masks of unlabelled images end better than the same student alone?
+
+Every run is one `python -m monai.bundle run training` of `bundles/polyp_difom` at 128 px with the same student, augmentation,
+optimiser and number of steps. What differs is an overlay or an option. A killed run is resumed, a finished one is not
+repeated, and several copies of this program share the work (each takes what nobody else has begun):
+
+    python benchmarks/gain.py --data ../shared/data/polyp --weights ../shared/weights --runs runs/gain
+    python benchmarks/gain.py --data ... --weights ... --runs runs/gain --only "few:soft masks" "few:alone" --seeds 0
+    python benchmarks/gain.py --runs runs/gain --report        # collect what is finished: gain.json and the tables of gain.md
+    python benchmarks/gain.py --score RUN [RUN ...] --dataset_dir DIR     # finished students on any test folders
+
+Protocols: ``few`` (100 labelled images of Kvasir; without masks: the other Kvasir training images and 20 of ClinicDB's 29
+sequences; tested on Kvasir's 100 and on the other 9 sequences), ``very few`` (25 labelled), ``all`` (all of Kvasir), ``unseen``
+(100 labelled, the other Kvasir images alone, tested on all of ClinicDB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gain_results
+from gain_data import PROTOCOLS, SAME_LABELS, lay_out
+
+from monai_difom.data.soft_masks import SoftMasks
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "gain.json"
+BUNDLE = "bundles/polyp_difom"
+SIZE, TEACHER_SIZE = 128, 224
+EPOCH_STEPS, EPOCHS = 50, 50
+STEPS = EPOCH_STEPS * EPOCHS
+#: encoder of a teacher -> its weight file, and what else `configs/students/encoder_unet.yaml` must know of it
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "efficientnet_lite2": (
+        "efficientnet_lite2_imagenet.safetensors",
+        {"encoder": "tf_efficientnet_lite2", "mean": [127 / 255] * 3, "std": [128 / 255] * 3},
+    ),
+    "mobilenetv2": (
+        "mobilenetv2_100_same_imagenet.safetensors",
+        {"mean": [0.5] * 3, "std": [0.5] * 3, "encoder_arguments": {"pad_type": "same"}},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, or one set of soft masks.
+
+    Args:
+        protocol: key of `PROTOCOLS`.
+        arm: name in the tables; ``teacher/<encoder>`` for a teacher, ``masks/<source>`` for soft masks.
+        seed: seed of a training.
+    """
+
+    protocol: str
+    arm: str
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Folder name."""
+        return f"{self.protocol}_{self.arm}_{self.seed}".replace(" ", "_").replace("/", "-")
+
+
+#: arm of a student -> whose soft masks it reads, recipe overlay, further options
+ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
+    "alone": (None, ["configs/phases/undistilled.yaml"], {}),
+    "alone, twice the steps": (None, ["configs/phases/undistilled.yaml"], {"epochs": [0, 2 * EPOCHS, 0]}),
+    # a U-Net of twice the width, to inherit from
+    "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [32, 64, 128, 256, 384]}),
+    "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
+    "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
+    "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], {}),
+    "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], {}),
+    "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], {}),
+    "features": (None, ["configs/recipes/features.yaml"], {}),
+    "features, then masks": ("teachers", ["configs/recipes/features_then_masks.yaml"], {}),
+}
+#: (protocol, arm, seeds), what decides most first
+PLAN: list[tuple[str, str, tuple[int, ...]]] = [
+    ("few", "alone", (0,)),
+    ("few", "soft masks", (0,)),
+    ("very few", "alone", (0,)),
+    ("very few", "soft masks", (0,)),
+    ("all", "alone", (0,)),
+    ("all", "soft masks", (0,)),
+    ("unseen", "soft masks", (0,)),
+    ("few", "alone", (1, 2)),
+    ("few", "soft masks", (1, 2)),
+    ("very few", "alone", (1, 2)),
+    ("very few", "soft masks", (1, 2)),
+    ("unseen", "soft masks", (1, 2)),
+    ("few", "student ensemble", (0, 1)),
+    ("few", "masks of other images", (0,)),
+    ("few", "true masks", (0,)),
+    ("few", "alone, twice the steps", (0,)),
+    ("all", "alone", (1, 2)),
+    ("all", "soft masks", (1, 2)),
+    ("all", "student ensemble", (0,)),
+    ("few", "features", (0, 1)),
+    ("few", "features, then masks", (0,)),
+    ("few", "inherited weights", (0,)),
+]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is.
+
+    Args:
+        data: PraNet's folders.
+        weights: folder of the ImageNet weights.
+        runs: folder of all that is made.
+    """
+
+    data: Path
+    weights: Path
+    runs: Path
+
+    def data_of(self, protocol: str) -> Path:
+        """Return the laid-out folder of a protocol."""
+        return self.runs / "data" / protocol.replace(" ", "_")
+
+    def run_of(self, job: Job) -> Path:
+        """Return a job's folder."""
+        return self.runs / job.name
+
+    def finished(self, job: Job) -> bool:
+        """Whether a job is done."""
+        return (self.run_of(job) / "done.json").is_file()
+
+
+def teacher_jobs(protocol: str) -> list[Job]:
+    """Return the adapted teachers of a protocol: two seeds of the larger encoder, one of the smaller."""
+    own = SAME_LABELS.get(protocol, protocol)
+    return [
+        Job(own, "teacher/efficientnet_lite2", 0),
+        Job(own, "teacher/efficientnet_lite2", 1),
+        Job(own, "teacher/mobilenetv2", 0),
+    ]
+
+
+def needs(job: Job) -> list[Job]:
+    """Return what must be finished before a job."""
+    if job.arm == "masks/teachers":
+        return teacher_jobs(job.protocol)
+    if job.arm == "masks/students":
+        own = SAME_LABELS.get(job.protocol, job.protocol)
+        return [Job(own, "alone", seed) for seed in (0, 1, 2)]
+    if job.arm == "inherited weights":
+        return [Job(job.protocol, "donor")]
+    source = ARMS[job.arm][0] if job.arm in ARMS else None
+    own = SAME_LABELS.get(job.protocol, job.protocol)
+    return [Job(own, f"masks/{source}")] if source in ("teachers", "students") else []
+
+
+def queue(only: Sequence[str] | None, seeds: Sequence[int] | None) -> list[Job]:
+    """Return all jobs in order, each after what it needs."""
+    jobs: list[Job] = []
+
+    def add(job: Job) -> None:
+        for earlier in needs(job):
+            add(earlier)
+        if job not in jobs:
+            jobs.append(job)
+
+    for protocol, arm, drawn in PLAN:
+        if only and f"{protocol}:{arm}" not in only:
+            continue
+        for seed in drawn:
+            if seeds is None or seed in seeds:
+                add(Job(protocol, arm, seed))
+    return jobs
+
+
+def command(job: Job, bench: Bench) -> list[str]:
+    """Return the command of a training."""
+    out, data = bench.run_of(job), bench.data_of(job.protocol)
+    options: dict[str, Any] = {
+        "dataset_dir": data,
+        "output_dir": out,
+        "ckpt_dir": out / "models",
+        "seed": job.seed,
+        "image_size": SIZE,
+        "batch_size": 16,
+        "epochs": [0, EPOCHS, 0],
+        "epoch_steps": EPOCH_STEPS,
+        "val_interval": 2,
+        "amp": True,
+        "ema": 0.995,
+        "progress": False,
+        "report": False,
+    }
+    if job.arm.startswith("teacher/"):
+        encoder = job.arm.partition("/")[2]
+        file, facts = ENCODERS[encoder]
+        overlays = ["configs/phases/undistilled.yaml", "configs/students/encoder_unet.yaml"]
+        options |= {f"network_def#{key}": value for key, value in facts.items()}
+        options |= {
+            "image_size": TEACHER_SIZE,
+            "batch_size": 8,
+            "epochs": [0, PROTOCOLS[job.protocol].teacher_steps // EPOCH_STEPS, 0],
+            "amp": False,  # depthwise convolutions are slower in bfloat16 on a CPU
+            "learning_rate": 0.001,
+            "network_def#pretrained": bench.weights / file,
+        }
+    else:
+        source, overlays, more = ARMS[job.arm]
+        options |= more
+        if job.arm == "inherited weights":
+            donor = bench.run_of(needs(job)[0]) / "models" / "model.pt"
+            options["start"] = f"$monai_difom.networks.inherit.inherit_weights(@network, '{donor}')"
+        if source in ("teachers", "students"):
+            options["soft_masks"] = bench.run_of(needs(job)[0]) / "masks"
+        elif source is not None:
+            options["soft_masks"] = data / source
+        if source is not None:
+            options |= {"unlabelled": data / "unlabelled", "trust": 0.0}
+        if job.arm.startswith("features"):
+            overlays = ["configs/teachers/efficientnet_lite2.yaml", *overlays]
+            options["teacher_weights"] = bench.weights / ENCODERS["efficientnet_lite2"][0]
+    if not job.arm.startswith("features"):
+        options |= {"teachers": {}, "terms": []}
+    last = out / "models" / "last.pt"
+    if last.exists():
+        options["resume"] = last
+    files = [f"{BUNDLE}/configs/train.yaml", *overlays]
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    start = [sys.executable, "-m", "monai.bundle", "run", "training", "--bundle_root", BUNDLE]
+    return [*start, "--config_file", str(files), *words]
+
+
+def label_command(job: Job, bench: Bench) -> list[str]:
+    """Return the command that writes soft masks of a protocol's unlabelled images."""
+    teachers = [str(bench.run_of(teacher)) for teacher in needs(job)]
+    out = bench.run_of(job) / "masks"
+    images = bench.data_of(job.protocol) / "unlabelled"
+    start = [sys.executable, "-m", "monai_difom", "autolabel", "--teacher", *teachers]
+    return [*start, "--images", str(images), "--output", str(out)]
+
+
+def run_job(job: Job, bench: Bench) -> None:
+    """Do a job to its end, and say so in ``done.json``."""
+    out = bench.run_of(job)
+    for protocol in (job.protocol, *scored_elsewhere(job)):
+        lay_out(bench.data, bench.data_of(protocol), PROTOCOLS[protocol])
+    with open(out / "log.txt", "a") as log:
+
+        def call(words: list[str]) -> None:
+            subprocess.run(words, cwd=ROOT, stdout=log, stderr=log, check=True, env=os.environ)
+
+        if job.arm.startswith("masks/"):
+            call(label_command(job, bench))
+            if job.arm == "masks/teachers":
+                score_teachers(job, bench, call)
+        else:
+            call(command(job, bench))
+            score_weights(job, bench, call)
+    (out / "done.json").write_text(json.dumps({"job": job.__dict__, "steps": STEPS}))
+
+
+def scored_elsewhere(job: Job) -> list[str]:
+    """Return the protocols whose tests a job of another one with the same labels is scored on as well."""
+    shared = job.arm == "alone" or job.arm.startswith("teacher/") or job.arm == "masks/teachers"
+    return [other for other, own in SAME_LABELS.items() if own == job.protocol] if shared else []
+
+
+def score_weights(job: Job, bench: Bench, call: Any) -> None:
+    """Score the weights after the last step too, which owe nothing to the choice of an epoch; and both on further tests."""
+    out = bench.run_of(job)
+    bundle = out / "bundle"
+    for weights, source in (("best", "model.pt"), ("last", "last_model.pt")):
+        models = out / weights / "models"
+        models.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / "models" / source, models / "model.pt")
+        for protocol in (job.protocol, *scored_elsewhere(job)):
+            words = [sys.executable, "-m", "monai.bundle", "run", "evaluating", "--bundle_root", str(bundle)]
+            words += ["--config_file", str(bundle / "configs/evaluate.yaml"), "--ckpt_dir", str(models)]
+            place = out / weights / protocol.replace(" ", "_")
+            call([*words, "--dataset_dir", str(bench.data_of(protocol)), "--output_dir", str(place)])
+
+
+def score_teachers(job: Job, bench: Bench, call: Any) -> None:
+    """Score what labelled the images, all teachers and views together, on the tests."""
+    out = bench.run_of(job)
+    teachers = [str(bench.run_of(teacher)) for teacher in needs(job)]
+    for protocol in (job.protocol, *scored_elsewhere(job)):
+        lists = json.loads((bench.data_of(protocol) / "datalist.json").read_text())["test"]
+        for name, items in lists.items():
+            place = out / "tests" / name
+            for kind, key in (("images", "image"), ("truth", "label")):
+                (place / kind).mkdir(parents=True, exist_ok=True)
+                for item in items:
+                    link = place / kind / (Path(item["image"]).stem + Path(item[key]).suffix)
+                    if not link.is_symlink():
+                        link.symlink_to(item[key])
+            words = [sys.executable, "-m", "monai_difom", "autolabel", "--teacher", *teachers]
+            call([*words, "--images", str(place / "images"), "--output", str(place / "masks")])
+            (place / "maps").mkdir(exist_ok=True)
+            for found in SoftMasks(place / "masks").entries.values():
+                shutil.copyfile(
+                    place / "masks" / found["file"], place / "maps" / f"{Path(found['name']).stem}.png"
+                )
+            words = [sys.executable, "-m", "monai_difom", "evaluate", "--predictions", str(place / "maps")]
+            table = out / "best" / protocol.replace(" ", "_") / f"{name}.csv"
+            table.parent.mkdir(parents=True, exist_ok=True)
+            call([*words, "--masks", str(place / "truth"), "--csv", str(table)])
+
+
+def work(bench: Bench, jobs: Sequence[Job]) -> None:
+    """Take one job after another that is ready and that no other worker has."""
+    while True:
+        ready = [job for job in jobs if not bench.finished(job) and all(map(bench.finished, needs(job)))]
+        job = next((job for job in ready if claim(bench.run_of(job))), None)
+        if job is None:
+            print("nothing left that is ready and free.", flush=True)
+            return
+        print(f"{job.name} ...", flush=True)
+        try:
+            run_job(job, bench)
+        finally:
+            (bench.run_of(job) / "worker").unlink(missing_ok=True)
+
+
+def claim(folder: Path) -> bool:
+    """Mark a folder as this worker's; a mark of a process that is gone counts for nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / "worker"
+    if mark.is_file():
+        owner = mark.read_text()
+        if owner.isdigit() and Path(f"/proc/{owner}").exists():
+            return False
+        mark.unlink(missing_ok=True)
+    try:
+        with open(mark, "x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Train what is missing, or report, or score finished students."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/polyp")
+    parser.add_argument("--weights", type=Path, default=ROOT.parent / "shared/weights")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gain")
+    parser.add_argument("--only", nargs="+", metavar="PROTOCOL:ARM")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--list", action="store_true", help="print the jobs in order, and how far they are")
+    parser.add_argument("--report", action="store_true", help="collect what is finished")
+    parser.add_argument("--score", type=Path, nargs="+", metavar="RUN", help="score finished students")
+    parser.add_argument("--dataset_dir", type=Path, help="test folders for --score")
+    options = parser.parse_args()
+    if options.score:
+        gain_results.score_runs(options.score, options.dataset_dir)
+        return
+    bench = Bench(options.data.resolve(), options.weights.resolve(), options.runs.resolve())
+    jobs = queue(options.only, options.seeds)
+    if options.list:
+        for job in jobs:
+            print(f"{'done' if bench.finished(job) else '    '} {job.name}")
+    elif options.report:
+        gain_results.report(bench, RESULTS)
+    else:
+        work(bench, jobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Collects finished runs of `benchmarks/gain.py` into its tables: Dice, gain over the student alone, share of the gap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from monai_difom.apps.runs.run import Table, merge, read_run
+from monai_difom.metrics import compare_paired
+from monai_difom.utils import write_json
+
+if TYPE_CHECKING:
+    from gain import Bench
+
+#: of the epoch with the best validation, and of the last step
+WEIGHTS = ("best", "last")
+MARKS = ("<!-- results -->", "<!-- end of results -->")
+
+
+def tables_of(runs: Sequence[Path], weights: str, protocol: str, name: str) -> Table | None:
+    """Return the scores of several seeds on one test set; None where there are none."""
+    folders = [run / weights / protocol.replace(" ", "_") for run in runs]
+    tables = [read_run(folder).tables.get(name) for folder in folders if list(folder.glob("*.csv"))]
+    found = [table for table in tables if table is not None]
+    return merge(found, [str(folder) for folder in folders]) if found else None
+
+
+def compare(alone: Table, other: Table) -> dict[str, float]:
+    """Return the gain in Dice with its interval, over whole sequences and seeds."""
+    found = compare_paired(alone.columns["dice"], other.columns["dice"], alone.groups).difference
+    return {"gain": found.mean, "low": found.low, "high": found.high}
+
+
+def entry(
+    arm: Sequence[Path], alone: Sequence[Path], teachers: Sequence[Path], protocol: str, name: str
+) -> dict[str, Any]:
+    """Return one cell of the results: Dice by seed, gain over alone, share of the gap to the teacher, for both weights."""
+    cell: dict[str, Any] = {}
+    taught = tables_of(teachers, "best", protocol, name)
+    for weights in WEIGHTS:
+        scores = tables_of(arm, weights, protocol, name)
+        base = tables_of(alone, weights, protocol, name)
+        if scores is None:
+            continue
+        found: dict[str, Any] = {"dice": [round(float(x), 4) for x in scores.columns["dice"].mean(1)]}
+        if base is not None and list(arm) != list(alone) and scores.images == base.images:
+            found |= compare(base, scores)
+            if taught is not None:
+                lead = float(taught.columns["dice"].mean() - base.columns["dice"].mean())
+                found |= {"teacher_lead": lead, "share_of_gap": found["gain"] / lead if lead > 0 else None}
+        cell |= found if weights == "best" else {weights: found}
+    return cell
+
+
+def collect(bench: Bench) -> dict[str, Any]:
+    """Return all results of what is finished."""
+    from gain import EPOCH_STEPS, EPOCHS, PLAN, Job
+    from gain_data import PROTOCOLS, SAME_LABELS
+
+    results: dict[str, Any] = {"steps": EPOCH_STEPS * EPOCHS}
+    for protocol, facts in PROTOCOLS.items():
+
+        def folders(arm: str, seeds: Sequence[int] = (0, 1, 2), own: str = protocol) -> list[Path]:
+            jobs = [Job(own, arm, seed) for seed in seeds]
+            return [bench.run_of(job) for job in jobs if bench.finished(job)]
+
+        base = SAME_LABELS.get(protocol, protocol)
+        arms = {arm: folders(arm) for place, arm, _ in PLAN if place == protocol}
+        arms["alone"] = folders("alone", own=base)
+        for encoder in ("efficientnet_lite2", "mobilenetv2"):
+            arms[f"teacher/{encoder}"] = folders(f"teacher/{encoder}", own=base)
+        arms["teacher"] = folders("masks/teachers", (0,), base)
+        for arm, runs in arms.items():
+            for name in facts.tests:
+                cell = entry(runs, arms["alone"], arms["teacher"], protocol, name) if runs else {}
+                if cell:
+                    results.setdefault(protocol, {}).setdefault(arm, {})[name] = cell
+    return results
+
+
+def cell_text(cell: dict[str, Any]) -> str:
+    """Return a cell of the Markdown table."""
+    text = f"{mean(cell['dice']):.3f}"
+    if len(cell["dice"]) > 1:
+        text += f" ({', '.join(f'{x:.3f}' for x in cell['dice'])})"
+    if "gain" in cell:
+        text += f"; {cell['gain']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"
+        if cell.get("share_of_gap") is not None and cell["teacher_lead"] >= 0.03:
+            text += f", {cell['share_of_gap']:.0%} of the gap"
+    return text
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return one Markdown table per protocol: Dice (by seed); gain over alone (95 % interval), share of the gap."""
+    lines: list[str] = []
+    for protocol in (name for name in results if name != "steps"):
+        names = list(next(iter(results[protocol].values())))
+        heads = [f"{name}, {weights} weights" for name in names for weights in WEIGHTS]
+        lines += [
+            f"### {protocol}",
+            "",
+            "| arm | " + " | ".join(heads) + " |",
+            "|---" * (len(heads) + 1) + "|",
+        ]
+        for arm, cells in results[protocol].items():
+            texts = []
+            for name in names:
+                cell = cells.get(name, {})
+                texts += [
+                    cell_text(part) if part.get("dice") else "" for part in (cell, cell.get("last", {}))
+                ]
+            lines.append(f"| {arm} | " + " | ".join(texts) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def report(bench: Bench, file: Path) -> None:
+    """Write ``gain.json``, and the tables between the marks of ``gain.md`` beside it."""
+    results = collect(bench)
+    write_json(file, results)
+    text = tables(results)
+    page = file.with_suffix(".md")
+    if page.is_file():
+        before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+        page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    print(text)
+
+
+def score_runs(runs: Sequence[Path], dataset_dir: Path) -> None:
+    """Score finished students on every test set of a folder and print one table; the last line is one JSON object."""
+    found: dict[str, dict[str, float]] = {}
+    for run in runs:
+        bundle = run / "bundle" if (run / "bundle").is_dir() else run
+        with tempfile.TemporaryDirectory() as place:
+            words = [sys.executable, "-m", "monai.bundle", "run", "evaluating", "--bundle_root", str(bundle)]
+            words += [
+                "--config_file",
+                str(bundle / "configs/evaluate.yaml"),
+                "--dataset_dir",
+                str(dataset_dir),
+            ]
+            done = subprocess.run(
+                [*words, "--output_dir", place], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise SystemExit(f"{run} cannot be scored on {dataset_dir}:\n{done.stderr[-2000:]}")
+            scores = json.loads((Path(place) / "evaluation.json").read_text(encoding="utf-8"))["test_sets"]
+        found[run.name] = {name: float(part["dice"]) for name, part in scores.items()}
+    sets = list(next(iter(found.values())))
+    print("| run | " + " | ".join(sets) + " | mean |\n" + "|---" * (len(sets) + 2) + "|")
+    for name, own in found.items():
+        cells = [*(own[each] for each in sets), mean(own.values())]
+        print(f"| {name} | " + " | ".join(f"{x:.4f}" for x in cells) + " |")
+    print(json.dumps(found))

@@ -1,0 +1,108 @@
+"""The benchmark of the gain asks the bundle for what it has, keeps patients apart, and does each thing after what it needs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from monai_difom.data import clinicdb_sequence
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def gain() -> ModuleType:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("gain", ROOT / "benchmarks" / "gain.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gain"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def centres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Kvasir and a few frames of each sequence of a small ClinicDB, in PraNet's folders."""
+    folder = tmp_path_factory.mktemp("centres")
+    noise = np.random.default_rng(0)
+    frames = [1, 40, 55, 70, 100, 120, 140, 170, 200, 204, 220, 240, 260, 290]
+    parts = {
+        ("TrainDataset", "image", "mask"): [f"k{n}" for n in range(220)] + [str(n) for n in frames[:-2]],
+        ("TestDataset/Kvasir", "images", "masks"): ["t1", "t2"],
+        ("TestDataset/CVC-ClinicDB", "images", "masks"): [str(n) for n in frames[-2:]],
+    }
+    for (place, images, masks), names in parts.items():
+        for kind in (images, masks):
+            (folder / place / kind).mkdir(parents=True)
+        for name in names:
+            Image.fromarray(noise.integers(0, 255, (12, 16, 3), np.uint8)).save(
+                folder / place / images / f"{name}.png"
+            )
+            Image.fromarray(np.eye(12, 16, dtype=np.uint8) * 255).save(folder / place / masks / f"{name}.png")
+    return folder
+
+
+def test_every_training_is_a_command_of_options_that_the_bundle_knows(
+    gain: ModuleType, tmp_path: Path
+) -> None:
+    bench = gain.Bench(tmp_path / "data", tmp_path / "weights", tmp_path / "runs")
+    for job in gain.queue(None, None):
+        if job.arm.startswith("masks/"):
+            assert gain.label_command(job, bench)[3] == "autolabel"
+            continue
+        words = gain.command(job, bench)
+        found = {words[i][2:]: words[i + 1] for i in range(5, len(words), 2)}
+        files = ast.literal_eval(found.pop("config_file"))
+        parser = ConfigParser()
+        parser.read_config([str(ROOT / file) for file in files])
+        assert {name.partition("#")[0] for name in found} <= set(parser.get()), job
+
+
+def test_a_job_comes_after_what_it_needs(gain: ModuleType) -> None:
+    jobs = gain.queue(None, None)
+    for place, job in enumerate(jobs):
+        assert set(gain.needs(job)) <= set(jobs[:place])
+
+
+def test_no_patient_and_no_image_is_on_two_sides(gain: ModuleType, centres: Path, tmp_path: Path) -> None:
+    for name, protocol in gain.PROTOCOLS.items():
+        folder = gain.lay_out(centres, tmp_path / name, protocol)
+        lists = json.loads((folder / "datalist.json").read_text())
+        without = {file.resolve().name for file in (folder / "unlabelled").iterdir()}
+        own = [Path(item["image"]).name for key in ("training", "validation") for item in lists[key]]
+        tested = [Path(item["image"]) for items in lists["test"].values() for item in items]
+        assert len(set(own)) == len(own)
+        assert not set(own) & without
+        assert not {file.name for file in tested} & (without | set(own))
+        assert set(lists["test"]) == set(protocol.tests)
+        sequences = {clinicdb_sequence(int(Path(file).stem)) for file in without if Path(file).stem.isdigit()}
+        frames = {clinicdb_sequence(int(file.stem)) for file in tested if file.stem.isdigit()}
+        assert not sequences & frames
+        assert bool(sequences) == protocol.centre
+
+
+def test_masks_of_other_images_are_of_others_and_of_the_right_size(
+    gain: ModuleType, centres: Path, tmp_path: Path
+) -> None:
+    folder = gain.lay_out(centres, tmp_path / "few", gain.PROTOCOLS["few"])
+    names = {file.stem for file in (folder / "unlabelled").iterdir()}
+    for kind in ("truth", "shuffled"):
+        assert {file.stem for file in (folder / kind).iterdir()} == names
+
+
+def test_a_mark_of_a_worker_that_is_gone_is_no_claim(gain: ModuleType, tmp_path: Path) -> None:
+    assert gain.claim(tmp_path)
+    assert not gain.claim(tmp_path)
+    (tmp_path / "worker").write_text("999999999")
+    assert gain.claim(tmp_path)
