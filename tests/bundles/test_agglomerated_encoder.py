@@ -278,6 +278,7 @@ def test_the_students_of_the_paper_come_by_overlay(
 
 def test_raw_targets_are_a_control(data: Path, tmp_path: Path) -> None:
     loud = two()
+    loud["teachers"]["first"].network[2].weight.data.mul_(20)
     loud["teachers"]["second"].network[0].weight.data.mul_(0.05)
     given = options(data, tmp_path, limit=8, report=False, epochs=[1, 0, 0], **loud)
     raw = run([TRAIN, str(ROOT / "configs" / "targets" / "raw.yaml")], given)
