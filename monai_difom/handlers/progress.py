@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from contextlib import ExitStack
@@ -150,7 +149,12 @@ class TrainingProgress:
 
 def memory(device: torch.device) -> str:
     """Return the most memory that this process has held, on its device too."""
-    held = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB"
+    try:
+        import resource
+    except ImportError:  # Windows does not tell
+        held = "not known"
+    else:
+        held = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB"
     if device.type == "cuda":
         held += f", on the GPU {torch.cuda.max_memory_allocated(device) / 1024**3:.1f} GB"
     return held
