@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from monai_difom.data import make_polyps
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.processes
 
@@ -106,3 +108,23 @@ def test_an_installed_command_copies_a_bundle_that_monai_can_run(installed: Path
     )
     done = run(installed / "bin" / "python", "-c", check, folder=tmp_path / "mine")
     assert done.stdout.split()[-1] == "DifomUNet"
+
+
+def test_an_installed_command_trains_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    make_polyps(tmp_path / "data" / "discs", train=6, test=2, size=32)
+    (tmp_path / "empty").mkdir()
+    small = [
+        "image_size=32",
+        "batch_size=4",
+        "network_def#features=[4,4,8,8,8]",
+        "train#trainer#max_epochs=1",
+    ]
+    done = run(
+        *(installed / "bin" / "monai-difom", "train", tmp_path / "data" / "discs", "--structure", "disc"),
+        *("--set", *small, "report=false"),
+        folder=tmp_path / "empty",
+    )
+    (made,) = (tmp_path / "empty" / "runs").iterdir()
+    assert (made / "bundle" / "models" / "model.pt").is_file()
+    assert "Dice, synthetic" in done.stdout
+    assert str(made.name) in done.stdout
