@@ -80,9 +80,9 @@ def open_picture(source: Source, pixel_limit: int | None = None) -> Picture:
         ValueError: it cannot be read, is too large, holds several pages, or grey levels that run backwards in 16 bits;
             names the file and what to do.
     """
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the picture"
+    name = _name_of(source)
     try:
-        return _opened(source, str(name), pixel_limit)
+        return _opened(source, name, pixel_limit)
     except ValueError:
         raise
     # Pillow raises SyntaxError, EOFError, struct.error and others for broken files, and its own type for bombs
@@ -96,14 +96,25 @@ def picture_facts(source: Source) -> PictureFacts:
     Raises:
         ValueError: as in `open_picture`, for what the head shows.
     """
-    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the picture"
+    name = _name_of(source)
     try:
         with Image.open(source, formats=_FORMATS) as image:
-            return _facts_of(image, str(name))
+            return _facts_of(image, name)
     except ValueError:
         raise
     except Exception as error:
         raise ValueError(f"{name}: cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _name_of(source: Source) -> str:
+    """What a source is called in messages; a volume is told apart, which the overlays of volumes read."""
+    name = str(os.fspath(source)) if isinstance(source, str | os.PathLike) else "the picture"
+    if name.lower().endswith((".nii", ".nii.gz")):
+        raise ValueError(
+            f"{name}: cannot be read as a picture: it is a NIfTI volume. Volumes are trained with configs/data/nifti_slices.yaml "
+            "(slice by slice) or nifti_volumes.yaml (in 3D)."
+        )
+    return name
 
 
 def _opened(source: Source, name: str, pixel_limit: int | None) -> Picture:

@@ -7,12 +7,15 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...data.folder_files import tell_not_taken
+from ...data.items import NIFTI_SUFFIXES
 from ...transforms.picture_file import PICTURE_SUFFIXES
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
+from ...utils.configurations import resolved
 from ...utils.documents import read_json
 from ...utils.weight_files import BUNDLE_WEIGHTS
 from ..deployed.facts import INFERENCE, METADATA
@@ -24,8 +27,6 @@ ORIGIN = "origin.json"
 # MONAI Label takes a model for one of these by its name, and asks something else of it
 _OTHER_TASKS = ("deepedit", "deepgrow", "detection", "classification")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# MONAI Label by itself passes some kinds of pictures over
-EXTENSIONS = [f"*{suffix}" for suffix in PICTURE_SUFFIXES]
 
 
 def run_label(model: Path, images: Path, app: Path, name: str | None, host: str, port: int) -> int:
@@ -41,7 +42,11 @@ def run_label(model: Path, images: Path, app: Path, name: str | None, host: str,
     """
     try:
         stock = _stock_app()
-        _check_images(images)
+        if "#" in str(app.resolve()):
+            raise ValueError(
+                f"--app is {app}: MONAI's configurations turn '#' into '::'. Give a folder without it."
+            )
+        _check_images(images, patterns_of(find_bundle(model)))
         name = name or model.resolve().name
         prepare_app(stock, app, model, name)
     except (ValueError, FileNotFoundError) as error:
@@ -135,7 +140,7 @@ def server_command(
         "CUDA_VISIBLE_DEVICES": "0",
         **os.environ,
         "MONAI_LABEL_SESSION_PATH": str((app / "sessions").resolve()),  # or in the person's home
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(EXTENSIONS),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(patterns_of(app / "model" / name)),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
     }
     return [*words, "--host", host, "--port", str(port)], environment
@@ -153,13 +158,25 @@ def _stock_app() -> Path:
     return stock
 
 
-def _check_images(folder: Path) -> None:
+def patterns_of(bundle: Path) -> list[str]:
+    """Return the patterns of the files that a bundle segments: volumes, or pictures; MONAI Label by itself passes some over."""
+    config = bundle / INFERENCE
+    volumes = config.is_file() and resolved(config, "plane") is not None
+    suffixes = NIFTI_SUFFIXES if volumes else PICTURE_SUFFIXES
+    return [f"*{ending}" for suffix in suffixes for ending in (suffix, suffix.upper())]
+
+
+def _check_images(folder: Path, patterns: Sequence[str]) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}. Give the folder of the images with --images.")
-    if not any(any(folder.glob(pattern)) for pattern in EXTENSIONS):
+    taken = {file.name for pattern in patterns for file in folder.glob(pattern)}
+    if not taken:
         raise ValueError(
-            f"{folder} holds no images ({', '.join(EXTENSIONS)}); they must be in it, not below it."
+            f"{folder} holds no images ({', '.join(patterns[::2])}); they must be in it, not below it."
         )
+    own = ("labels", "datastore_v2.json")  # MONAI Label's
+    others = [entry.name for entry in sorted(folder.iterdir()) if entry.name not in (*taken, *own)]
+    tell_not_taken(folder, dict.fromkeys(others, "no image that the model segments, or hidden"))
 
 
 def _origin(bundle: Path) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from torch import nn
 from monai_difom.apps.deployed.runners import Runner, open_runner
 from monai_difom.apps.export.deployable import export_bundle
 from monai_difom.apps.export.trained_bundle import write_trained_bundle
-from monai_difom.apps.label.server import prepare_app
+from monai_difom.apps.label.server import patterns_of, prepare_app
 from monai_difom.apps.predict import predict as predict_module
 from monai_difom.apps.predict.predict import predict
 from monai_difom.apps.predict.serve import look
@@ -174,6 +174,14 @@ def test_a_picture_reaches_the_network_as_in_training_in_every_deployed_form(
     for form in ("run", "exported", "label"):
         (item,) = configured(pictures[form], folder).get_parsed_content("dataset")
         np.testing.assert_allclose(np.asarray(item["image"]), trained, atol=1e-6, err_msg=form)
+
+
+@pytest.mark.xdist_group("same_input")
+def test_monai_label_is_told_which_files_a_student_segments(
+    pictures: dict[str, Path], slices: dict[str, Any]
+) -> None:
+    assert {"*.png", "*.PNG", "*.webp"} <= set(patterns_of(pictures["label"]))
+    assert patterns_of(slices["label"]) == ["*.nii", "*.NII", "*.nii.gz", "*.NII.GZ"]
 
 
 def write_volumes(folder: Path, codes: str) -> Path:
