@@ -106,7 +106,10 @@ def test_one_command_adapts_labels_and_trains_without_a_mask_of_the_unlabelled(t
     assert len(list((trained / "soft_masks" / "masks").iterdir())) == 14
     record = json.loads((trained / "run.json").read_text())
     assert (record["labelled"], record["unlabelled"]) == (4, 10)
-    assert "adapted" in (trained / "report.html").read_text()
+    page = (trained / "report.html").read_text()
+    assert "trained on drawn masks and on soft masks of adapt" in page
+    assert "4 labelled images and 10 without masks" in page
+    assert "soft masks of the models below" in (trained / "bundle" / "docs" / "README.md").read_text()
 
 
 def test_nothing_of_the_teacher_is_in_the_student(trained: Path) -> None:

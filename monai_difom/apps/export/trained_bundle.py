@@ -264,8 +264,8 @@ def _teachers_section(teachers: list[dict[str, Any]]) -> str:
         [
             "Teachers and licences",
             "",
-            "This student learned from the features of the models below. Nothing of them is in it, but what their licences",
-            "say about derived works may bind it: read them before you pass it on. Full signatures: configs/metadata.json.",
+            "This student learned from the features or soft masks of the models below. Nothing of them is in it, but what their",
+            "licences say about derived works may bind it: read them before you pass it on. Signatures: configs/metadata.json.",
             "",
             "| teacher | source | licence | signature |",
             "|---|---|---|---|",

@@ -77,7 +77,12 @@ def _lead(columns: Sequence[Column]) -> Markup:
     task = f"{about['task']}, {about.get('data_source', '')}. " if about.get("task") else ""
     network = (first.summary.get("student") or first.record.get("student") or {}).get("network", "A network")
     named = ", ".join(training.teachers_of(first))
-    taught = f", distilled from {named or 'its teachers'}" if first.terms else ", trained on masks alone"
+    if first.terms:
+        taught = f", distilled from {named or 'its teachers'}"
+    else:
+        taught = f", trained on drawn masks and on soft masks of {named}" if named else ", trained on masks alone"
+    if first.summary.get("unlabelled"):
+        taught += f", {first.summary['labelled']} labelled images and {first.summary['unlabelled']} without masks"
     state = "" if first.summary else " The run is not finished."
     return piece("paragraph", f"{task}{network}{taught}.{state}", "note")
 
