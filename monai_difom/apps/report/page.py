@@ -80,9 +80,13 @@ def _lead(columns: Sequence[Column]) -> Markup:
     if first.terms:
         taught = f", distilled from {named or 'its teachers'}"
     else:
-        taught = f", trained on drawn masks and on soft masks of {named}" if named else ", trained on masks alone"
+        taught = (
+            f", trained on drawn masks and on soft masks of {named}" if named else ", trained on masks alone"
+        )
     if first.summary.get("unlabelled"):
-        taught += f", {first.summary['labelled']} labelled images and {first.summary['unlabelled']} without masks"
+        taught += (
+            f", {first.summary['labelled']} labelled images and {first.summary['unlabelled']} without masks"
+        )
     state = "" if first.summary else " The run is not finished."
     return piece("paragraph", f"{task}{network}{taught}.{state}", "note")
 
