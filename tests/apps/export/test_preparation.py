@@ -37,7 +37,7 @@ def test_the_settings_of_a_run_make_its_bundle_prepare_alike(bundle: Path, items
         check_preparation(items, loading_chain((24, 32)), chains(), SETTINGS, bundle, replaced)
     with pytest.raises(ValueError, match=r"prepare .*a\.jpg in different ways \(up to"):
         check_preparation(items, loading_chain((24, 32)), chains(), {"image_size": [24, 32]}, bundle)
-    with pytest.raises(ValueError, match=r"\(3, 24, 32\) and \(3, 352, 352\)"):
+    with pytest.raises(ValueError, match=r"\(3, 24, 32\) and \(3, (352, 352|224, 224)\)"):
         check_preparation(items, loading_chain((24, 32)), chains(), {"mean": MEAN, "std": STD}, bundle)
 
 
