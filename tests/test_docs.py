@@ -209,6 +209,17 @@ def test_the_loop_with_a_person_in_it_adapts_labels_trains_and_asks(
     assert "soft masks of 5 images by 3 teacher(s)" in capsys.readouterr().out
 
 
+def test_the_recipe_of_the_page_adapts_labels_and_trains_on_images_without_masks(folder: Path) -> None:
+    page = ROOT / "docs" / "recipes.md"
+    (training,) = page_commands(page)
+    run(training, teacher_size=32, adapt_epochs=1, limit=2, epochs=[0, 1, 0])
+    summary = json.loads(Path("runs/soft/summary.json").read_text())
+    assert (summary["recipe"], summary["labelled"], summary["unlabelled"]) == ("soft_masks", 2, 5)
+    options = yaml.safe_load(Path("bundles/polyp_difom/configs/train.yaml").read_text())
+    for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page.read_text(), re.M):
+        assert set(re.findall(r"`(\w+)`", row)) <= set(options)
+
+
 def test_a_run_is_resumed_by_the_command_of_the_page(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second = (words for words in page_commands(ROOT / "docs" / "resume.md")[:2])
     assert option_values(second[4:]) == {
