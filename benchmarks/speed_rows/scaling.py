@@ -1,8 +1,8 @@
 """Rows `scaling_store` and `scaling_masks`: what an image costs in a folder of 100,000 images over what it costs in one of 1,000.
 
-Each row is the largest of three ratios: to open the folder (its index, for each image of it), to check it against the images before a
-training, and to read an image of it. Beside it stands the memory that an open folder keeps for each image. With ``--quick`` the large
-folder has 10,000 images. Maps and masks are small: what grows with the number of images is all else.
+Each row is the largest of three ratios: to open the folder (its index, for each image of it), to check it against the images
+before a training, and to read an image of it. Beside it stands the memory that an open folder keeps for each image. With
+``--quick`` the large folder has 10,000 images. Maps and masks are small: what grows with the number of images is all else.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _row(key: str, setting: Any, actions: dict[str, Callable[[str], Any]]) -> di
     for action, run in actions.items():
         # the small folder as often as it takes to handle as many images, so that both sides take about as long
         times = {"small": 1 if action == "read" else sizes["large"] // SMALL, "large": 1}
-        images = {name: READS if action == "read" else sizes["large"] for name in sizes}
+        images = dict.fromkeys(sizes, READS if action == "read" else sizes["large"])
         found = take_turns(
             {name: partial(_timed, run, name, times[name]) for name in sizes}, max(5, setting.rounds)
         )
