@@ -83,7 +83,12 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], {}),
     "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], {}),
     "features": (None, ["configs/recipes/features.yaml"], {}),
-    "features, then masks": ("teachers", ["configs/recipes/features_then_masks.yaml"], {}),
+    # its first phase is the one on maps: a third of the steps
+    "features, then masks": (
+        "teachers",
+        ["configs/recipes/features_then_masks.yaml"],
+        {"epochs": [EPOCHS // 3, EPOCHS - EPOCHS // 3, 0]},
+    ),
 }
 #: (protocol, arm, seeds), what decides most first
 PLAN: list[tuple[str, str, tuple[int, ...]]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -12,10 +13,12 @@ from monai.data import CacheDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset, Sampler
 
-from ..transforms import RandViewd, allowed_views
+from ..transforms import RandGeometryd, RandViewd, allowed_views
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
 from .feature_store.policies import check_augmentation, flattened, stored_chain, teacher_chain
 from .soft_masks import MapFolder, SoftMasks, check_soft_mask_chain, with_soft_masks
+
+logger = logging.getLogger(__name__)
 
 
 class ItemError(RuntimeError):
@@ -186,6 +189,10 @@ class ViewDataset(Dataset):
         if features is not None:
             check_augmentation(self.augment, features.policy)
             self._augment_stored = None if self.augment is None else stored_chain(self.augment)
+            if any(isinstance(step, RandGeometryd) and step.moves for step in flattened(self.augment)):
+                logger.info(
+                    "Free geometry (rotate, scale, shift, shear, elastic) rests in phases that read stored maps, which cannot follow it."
+                )
             self.keys = image_keys(self.data, progress)
 
     def __len__(self) -> int:

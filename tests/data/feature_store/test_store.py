@@ -127,9 +127,13 @@ def test_photometric_changes_stay_free(built: Any) -> None:
     assert frozen[0]["targets"]
 
 
-def test_free_geometry_rests_while_stored_maps_are_read_and_comes_back_when_none_is(built: Any) -> None:
+def test_free_geometry_rests_while_stored_maps_are_read_and_comes_back_when_none_is(
+    built: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     chain = [RandViewd(PAIR), RandGeometryd(PAIR, ["bilinear", "nearest"]), SplitTeacherd()]
     data = dataset(built, *chain)
+    assert "rests in phases that read stored maps" in caplog.text
     data.check_features()
     still = dataset(built, RandViewd(PAIR), SplitTeacherd())
     assert torch.equal(data[(3, 0)]["image"], still[(3, 0)]["image"])
