@@ -191,7 +191,7 @@ class ViewDataset(Dataset):
             self._augment_stored = None if self.augment is None else stored_chain(self.augment)
             if any(isinstance(step, RandGeometryd) and step.moves for step in flattened(self.augment)):
                 logger.info(
-                    "Free geometry (rotate, scale, shift, shear, elastic) rests in phases that read stored maps, which cannot follow it."
+                    "Free geometry (rotate, scale, shift, shear, elastic) rests in phases that read stored maps."
                 )
             self.keys = image_keys(self.data, progress)
 
