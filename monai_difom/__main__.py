@@ -19,6 +19,39 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+class Number:
+    """Type of an argument that is a number of a range; what is not is refused with the range and an example.
+
+    Args:
+        example: of a right value; whole numbers are asked for by a whole one.
+        low: lowest that is allowed.
+        high: highest that is allowed; None for no limit.
+        above: ``low`` itself is not allowed.
+    """
+
+    def __init__(
+        self, example: float, low: float = 0, high: float | None = None, above: bool = False
+    ) -> None:
+        self.example, self.low, self.high, self.above = example, low, high, above
+
+    def __call__(self, text: str) -> float:
+        """Return the number."""
+        try:
+            found = int(text) if isinstance(self.example, int) else float(text)
+            # of nan every comparison is false
+            good = (found > self.low if self.above else found >= self.low) and found < float("inf")
+        except (ValueError, OverflowError):
+            found, good = 0, False
+        if not good or (self.high is not None and found > self.high):
+            kind = "whole number" if isinstance(self.example, int) else "number"
+            begin = "" if self.low == -float("inf") else f" {'above' if self.above else 'from'} {self.low}"
+            end = "" if self.high is None else f" to {self.high}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} was given; allowed is a {kind}{begin}{end}. Give, for example, {self.example}."
+            )
+        return found
+
+
 class Existing:
     """Type of an argument whose path must be there: `main` looks before anything heavy is imported.
 
@@ -45,7 +78,12 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=folder, metavar="DIR", help=f"where to write ({folder})"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of images, first weights and training (0)")
+    parser.add_argument(
+        "--seed",
+        type=Number(0, high=2**32 - 1),
+        default=0,
+        help="seed of images, first weights and training (0)",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny, in seconds, to see that everything runs")
 
 
@@ -110,12 +148,30 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add("--json", dest="json_file", type=Path, metavar="FILE", help="write the means there")
     add("--csv", dest="csv_file", type=Path, metavar="FILE", help="write the scores of every image there")
     add("--resize", action="store_true", help="bring maps to the size of their masks")
-    add("--threshold", type=float, default=0.5, help="share of the range from which a pixel counts (0.5)")
-    add("--spacing", type=float, nargs="+", metavar="MM", help="size of a pixel: one number, or height width")
-    add("--tolerance", type=float, default=2.0, help="of the surface Dice, in pixels or millimetres (2)")
-    add("--mask-threshold", type=float, metavar="LEVEL", help="for masks of more than two values")
+    add(
+        "--threshold",
+        type=Number(0.5, high=1),
+        default=0.5,
+        help="share of the range from which a pixel counts (0.5)",
+    )
+    add(
+        "--spacing",
+        type=Number(0.5, above=True),
+        nargs="+",
+        metavar="MM",
+        help="size of a pixel: one number, or height width",
+    )
+    add(
+        "--tolerance", type=Number(2.0), default=2.0, help="of the surface Dice, in pixels or millimetres (2)"
+    )
+    add(
+        "--mask-threshold",
+        type=Number(128.0, low=-float("inf")),
+        metavar="LEVEL",
+        help="for masks of more than two values",
+    )
     add("--structures", nargs="+", default=[], metavar="NAME[=LABEL]", help="labels, or names of subfolders")
-    add("--workers", type=int, metavar="N", help="threads (one per CPU, at most 8)")
+    add("--workers", type=Number(4, low=1), metavar="N", help="threads (one per CPU, at most 8)")
 
 
 def _taps(parser: argparse.ArgumentParser) -> None:
@@ -125,9 +181,13 @@ def _taps(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="YAML files with network_def, as configs/students/*.yaml",
     )
-    parser.add_argument("--depth", type=int, default=2, help="levels of modules to show, 0 for all (2)")
-    parser.add_argument("--image_size", type=int, nargs="+", metavar="N", help="side, or one per axis (64)")
-    parser.add_argument("--channels", type=int, help="channels of the image (those of the first convolution)")
+    parser.add_argument("--depth", type=Number(2), default=2, help="levels of modules to show, 0 for all (2)")
+    parser.add_argument(
+        "--image_size", type=Number(64, low=1), nargs="+", metavar="N", help="side, or one per axis (64)"
+    )
+    parser.add_argument(
+        "--channels", type=Number(3, low=1), help="channels of the image (those of the first convolution)"
+    )
     parser.add_argument(
         "--network", default="network_def", metavar="ID", help="id in the files (network_def)"
     )
@@ -173,7 +233,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
         help="pictures to compare the formats on (the run's test images)",
     )
     add("--calibration", type=IMAGES, metavar="DIR", help="images that set the ranges of the 8-bit format")
-    add("--limit", type=int, default=16, metavar="N", help="pictures to compare the formats on (16)")
+    add(
+        "--limit",
+        type=Number(16, low=1),
+        default=16,
+        metavar="N",
+        help="pictures to compare the formats on (16)",
+    )
     add(
         "--no-pictures",
         dest="pictures",
@@ -217,7 +283,9 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 def _pixel_limit(parser: argparse.ArgumentParser) -> None:
     text = "refuse larger pictures (50 million pixels)"
-    parser.add_argument("--pixel-limit", type=int, default=50_000_000, metavar="N", help=text)
+    parser.add_argument(
+        "--pixel-limit", type=Number(50_000_000, low=1), default=50_000_000, metavar="N", help=text
+    )
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
@@ -237,7 +305,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also pictures (of a video, a video) with the contours drawn in",
     )
-    add("--threshold", type=float, help="probability from which a pixel counts (the model's)")
+    add("--threshold", type=Number(0.5, high=1), help="probability from which a pixel counts (the model's)")
     add("--skip-bad", action="store_true", help="report what cannot be read, and go on")
     _pixel_limit(parser)
 
@@ -250,8 +318,14 @@ def _serve(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="address to listen at; any other than this machine's own lets others in (127.0.0.1)",
     )
-    add("--port", type=int, default=7860, help="0 takes a free one (7860)")
-    add("--upload-limit", type=float, default=20, metavar="MB", help="refuse larger files (20)")
+    add("--port", type=Number(7860, high=65535), default=7860, help="0 takes a free one (7860)")
+    add(
+        "--upload-limit",
+        type=Number(20.0, above=True),
+        default=20,
+        metavar="MB",
+        help="refuse larger files (20)",
+    )
     _pixel_limit(parser)
     add(
         "--allow-host", nargs="+", default=[], metavar="NAME", help="further names of this machine or a proxy"
@@ -323,15 +397,21 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
         help="images to label, with those of subfolders",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="folder for soft masks, table and page")
-    add("--views", type=int, default=8, metavar="N", help="dihedral views that are averaged, 1 to 8 (8)")
+    add(
+        "--views",
+        type=Number(8, low=1, high=8),
+        default=8,
+        metavar="N",
+        help="dihedral views that are averaged, 1 to 8 (8)",
+    )
     add("--structures", nargs="+", metavar="NAME", help="names of the structures (the teachers')")
     add("--dtype", choices=("uint8", "float16"), default="uint8", help="8-bit PNG, or float16 (uint8)")
     add("--device", help="where networks run: cpu, cuda:0 (a GPU where there is one)")
-    add("--workers", type=int, default=2, metavar="N", help="threads that load images (2)")
+    add("--workers", type=Number(2, low=1), default=2, metavar="N", help="threads that load images (2)")
     add("--skip-bad", action="store_true", help="report images that cannot be read, and go on")
     add(
         "--next",
-        type=int,
+        type=Number(20),
         default=0,
         dest="copied",
         metavar="N",
@@ -339,7 +419,7 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--shown",
-        type=int,
+        type=Number(20),
         default=12,
         metavar="N",
         help="images on each side of the page, 0 for no page (12)",
@@ -372,7 +452,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
     add("--app", type=Path, default=app, metavar="DIR", help=f"folder for the server's own files ({app})")
     add("--name", help="name of the model in MONAI Label (that of its folder)")
     add("--host", default="127.0.0.1", help="address to listen at (127.0.0.1: this machine only)")
-    add("--port", type=int, default=8000, help="port (8000)")
+    add("--port", type=Number(8000, low=1, high=65535), default=8000, help="port (8000)")
 
 
 # verb -> (what it does, its arguments, "module:function"); it gets the arguments by name and returns
@@ -468,6 +548,10 @@ def make_parser(verb: str | None = None) -> argparse.ArgumentParser:
         )
         if verb in (None, name):
             add_arguments(child)
+            if name != "train":  # which has it for its own
+                child.add_argument(
+                    "--traceback", action="store_true", help="show where in the code an error came from"
+                )
             child.set_defaults(target=target)
     return parser
 
@@ -511,8 +595,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{verb}: {problem}", file=sys.stderr)
         return 2
     module, name = target.split(":")
+    shows = options.pop("traceback", False) if verb != "train" else options["traceback"]
     try:
         return int(getattr(import_module(module), name)(**options) or 0)
+    except (ValueError, OSError) as error:
+        if shows:
+            raise
+        print(f"{verb}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         # a verb that can say what is kept says it in the exception
         print(f"\nInterrupted: {verb} stopped. {interrupt}".rstrip(), file=sys.stderr)

@@ -21,6 +21,7 @@ from ...data import test_sets
 from ...utils import file_digest, refuse_other_content, replaced_folder, with_folder, write_json
 from ...utils.configurations import resolved
 from ...utils.documents import read_json
+from ...utils.values import whole
 from ...utils.weight_files import MODELS
 from ..deployed.facts import DEPLOYMENT, INFERENCE, METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, is_plain_monai, load_network, network_definition
@@ -87,7 +88,7 @@ def export_bundle(
         DiskFullError: the disk has no space for it; an older export stays.
         ParityError: a format is out of its tolerance; nothing is left.
     """
-    wanted = _wanted(formats, calibration)
+    wanted, limit = _wanted(formats, calibration), whole(limit, "limit", least=1, example=16)
     source, target = find_bundle(Path(bundle)), Path(output)
     if target.resolve() in (source.resolve(), Path(bundle).resolve()):
         raise ValueError(f"output is {target}, which is what is exported. Give another folder.")
