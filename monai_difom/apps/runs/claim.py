@@ -95,6 +95,7 @@ def _text(file: Path, size: int = -1) -> str:
 
 _claims: dict[Path, Claim] = {}
 _locks: dict[Path, IO[str]] = {}
+_ended: list[Claim] = []  # those that were given back last
 
 
 def claim_run(
@@ -277,6 +278,7 @@ def release_runs() -> None:
         (folder / LOCK).unlink(missing_ok=True)
         stream.close()
     _locks.clear()
+    _ended[:] = _claims.values()
     _claims.clear()
 
 
@@ -312,7 +314,7 @@ def close_records(status: str, reason: str) -> list[Claim]:
 
 def interrupted() -> str:
     """Note that the runs of this process were interrupted, and return in one line how to go on."""
-    claims = close_records("interrupted", "stopped by a signal")
+    claims = close_records("interrupted", "stopped by a signal") or _ended
     if not claims:
         return "Interrupted."
     state = claims[0].state
@@ -322,9 +324,10 @@ def interrupted() -> str:
 
 
 def _listen() -> None:
-    """End by SIGTERM as by Ctrl-C, with one line; where this process is a command of its own."""
+    """End by Ctrl-C and SIGTERM with one line; where this process is a command of its own."""
     if threading.current_thread() is threading.main_thread() and _is_command():
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _terminate)
 
 
 def _is_command() -> bool:

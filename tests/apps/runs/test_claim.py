@@ -185,3 +185,67 @@ def test_a_command_that_fails_before_it_begins_leaves_the_record_of_another(tmp_
     claim(tmp_path, overwrite=True)
     close_records("failed", "no")
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+ENDING = """
+import sys, time
+from pathlib import Path
+sys.argv = ["site-packages/monai/bundle/__main__.py", "run", *sys.argv[2:]]
+from monai_difom.apps import claim_run
+from monai_difom.apps.bundle.command_line import end_with_cause
+from monai_difom.apps.runs.claim import claim_of
+from monai_difom.utils import save_state, write_json
+sys.excepthook = end_with_cause
+claim_run("run", "run/models")
+claim_of("run").begin()
+write_json("run/run.json", {"status": "running", "sessions": [{}]})
+save_state("run/models/last.pt", {})
+print("begun", flush=True)
+{act}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_stopped_ends_with_one_line_that_says_how_to_go_on(
+    number: int, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", ENDING.replace("{act}", "time.sleep(60)"), "x"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=tmp_path, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        assert process.stderr.read().strip() == (
+            "Interrupted. To go on: the same command with --resume run/models/last.pt"
+        )
+        assert process.wait() == 128 + number
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["reason"]) == ("interrupted", "stopped by a signal")
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "told", "traced"),
+    [
+        ("raise ValueError('image_size is 0')", "ValueError: image_size is 0", False),
+        ("raise OSError('the disk is full')", "OSError: the disk is full", False),
+        ("raise FloatingPointError('not finite')", "FloatingPointError: not finite", False),
+        ("raise KeyError('a mistake of the program')", "KeyError: 'a mistake of the program'", True),
+    ],
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_of_a_person_shows_no_traceback_unless_it_is_asked_for(
+    act: str, told: str, traced: bool, asked: bool, tmp_path: Path
+) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        ENDING.replace("{act}", act),
+        "x",
+        *(["--traceback", "True"] if asked else []),
+    ]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert ("Traceback" in done.stderr) is (traced or asked)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["reason"]) == ("failed", told)
