@@ -123,3 +123,14 @@ def test_what_to_label_next_is_compared_with_a_random_choice(tmp_path: Path) -> 
     assert [len(keys) for keys in trained.values()] == [4, 6, 6]
     assert trained["4"] < trained["next6"]
     assert trained["4"] < trained["random6"]
+
+
+def test_injected_faults_hold() -> None:
+    words = [sys.executable, "benchmarks/faults.py", "--kills", "2", "--flips", "6"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all(campaign["tried"] == campaign["held"] for campaign in found.values())
+    assert found["bundles"]["tried"] >= 30
+    assert found["inputs"]["tried"] >= 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -83,3 +84,28 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(command, "import_module", lambda _name: SimpleNamespace(run_demo=interrupted))
     assert command.main(["demo"]) == 130
     assert capsys.readouterr().err == "\nInterrupted: demo stopped. All is kept.\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict --model a --input b --output c --threshold 2",
+        "predict --model a --input b --output c --threshold=-1",
+        "predict --model a --input b --output c --threshold nan",
+        "predict --model a --input b --output c --pixel-limit 0",
+        "export --bundle a --output b --format onnx --limit 0",
+        "export --bundle a --output b --format onnx --limit all",
+        "serve --model a --port 99999",
+        "serve --model a --upload-limit inf",
+        "evaluate --predictions a --masks b --spacing 0",
+        "evaluate --predictions a --masks b --workers 1.5",
+        "autolabel --teacher a --images b --output c --views 9",
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_the_range_and_an_example(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(words.split())
+    assert ended.value.code == 2
+    assert re.search(r"was given; allowed is a .*number.*\. Give, for example, \d", capsys.readouterr().err)

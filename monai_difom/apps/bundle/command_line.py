@@ -42,13 +42,14 @@ def check_overrides(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         parser = running_parser()
         command = "monai" in sys.argv[0] and "bundle" in sys.argv[0] and sys.argv[1:2] == ["run"]
+        if command:
+            sys.excepthook = end_with_cause
         if parser is not None:
             options = option_values(sys.argv[2:]) if command else {}
             keep_paths(parser, options)
             check_values(parser, options)
         if not command:
             return
-        sys.excepthook = end_with_cause
         arguments = sys.argv[1:]
     if not arguments or arguments[0] != "run":
         return

@@ -179,8 +179,9 @@ def fits(value: Any, kind: Any) -> bool:
         )
     if origin in (dict, Mapping) or kind in (dict, Mapping):
         return isinstance(value, Mapping)
-    # no plain value is a tensor or a module; of what is no class nothing is known
-    return isinstance(value, kind) if inspect.isclass(kind) and origin is None else True
+    # no plain value is a tensor or a module; of what is no class, or a protocol, nothing is known
+    known = inspect.isclass(kind) and origin is None and kind is not Any
+    return isinstance(value, kind) if known and not getattr(kind, "_is_protocol", False) else True
 
 
 def _name(kind: Any) -> str:

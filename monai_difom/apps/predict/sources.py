@@ -111,7 +111,7 @@ def frames(
         for frame in _read(source, channels, pixel_limit, plane, window):
             yield frame
             index = None if frame.index is None else frame.index + 1
-    except BadPictureError as error:
+    except ValueError as error:  # which names the file
         yield Frame(source, index, None, str(error))
     # readers have many kinds of errors for broken files
     except Exception as error:
