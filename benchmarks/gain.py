@@ -2,11 +2,12 @@
 
 Every run is one `python -m monai.bundle run training` of `bundles/polyp_difom` at 128 px with the same student, augmentation,
 optimiser and number of steps. What differs is an overlay or an option. A killed run is resumed, a finished one is not
-repeated, and several copies of this program share the work (each takes what nobody else has begun):
+repeated (nor is one whose scores are kept in `gain_scores` already: another machine goes on with the rest), and several
+copies of this program share the work (each takes what nobody else has begun):
 
     python benchmarks/gain.py --data ../shared/data/polyp --weights ../shared/weights --runs runs/gain
     python benchmarks/gain.py --data ... --weights ... --runs runs/gain --only "few:soft masks" "few:alone" --seeds 0
-    python benchmarks/gain.py --runs runs/gain --report        # collect what is finished: gain.json and the tables of gain.md
+    python benchmarks/gain.py --runs runs/gain --report    # keep what is finished in gain_scores; write gain.json and gain.md
     python benchmarks/gain.py --score RUN [RUN ...] --dataset_dir DIR     # finished students on any test folders
 
 Protocols: ``few`` (100 labelled images of Kvasir; without masks: the other Kvasir training images and 20 of ClinicDB's 29
@@ -34,8 +35,10 @@ from monai_difom.data.soft_masks import SoftMasks
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "gain.json"
+SCORES = ROOT / "benchmarks" / "gain_scores"  # one folder per finished job: the Dice of every image
 BUNDLE = "bundles/polyp_difom"
 SIZE, TEACHER_SIZE = 128, 224
+WIDTHS = [8, 16, 32, 64, 96]  # the bundle's U-Net at half its width: 0.4 million parameters
 EPOCH_STEPS, EPOCHS = 50, 50
 STEPS = EPOCH_STEPS * EPOCHS
 #: encoder of a teacher -> its weight file, and what else `configs/students/encoder_unet.yaml` must know of it
@@ -76,7 +79,7 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "alone": (None, ["configs/phases/undistilled.yaml"], {}),
     "alone, twice the steps": (None, ["configs/phases/undistilled.yaml"], {"epochs": [0, 2 * EPOCHS, 0]}),
     # a U-Net of twice the width, to inherit from
-    "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [32, 64, 128, 256, 384]}),
+    "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [2 * n for n in WIDTHS]}),
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
     "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], {}),
@@ -125,11 +128,15 @@ class Bench:
         data: PraNet's folders.
         weights: folder of the ImageNet weights.
         runs: folder of all that is made.
+        scores: folder of the scores that are kept.
+        amp: whether students train in bfloat16.
     """
 
     data: Path
     weights: Path
     runs: Path
+    scores: Path = SCORES
+    amp: bool = False
 
     def data_of(self, protocol: str) -> Path:
         """Return the laid-out folder of a protocol."""
@@ -140,18 +147,18 @@ class Bench:
         return self.runs / job.name
 
     def finished(self, job: Job) -> bool:
-        """Whether a job is done."""
+        """Whether a job is done, and what it made is here."""
         return (self.run_of(job) / "done.json").is_file()
+
+    def scored(self, job: Job) -> bool:
+        """Whether a job is done, here or on another machine."""
+        return self.finished(job) or (self.scores / job.name).is_dir()
 
 
 def teacher_jobs(protocol: str) -> list[Job]:
-    """Return the adapted teachers of a protocol: two seeds of the larger encoder, one of the smaller."""
+    """Return the adapted teachers of a protocol, one of each encoder."""
     own = SAME_LABELS.get(protocol, protocol)
-    return [
-        Job(own, "teacher/efficientnet_lite2", 0),
-        Job(own, "teacher/efficientnet_lite2", 1),
-        Job(own, "teacher/mobilenetv2", 0),
-    ]
+    return [Job(own, f"teacher/{encoder}") for encoder in ENCODERS]
 
 
 def needs(job: Job) -> list[Job]:
@@ -168,11 +175,13 @@ def needs(job: Job) -> list[Job]:
     return [Job(own, f"masks/{source}")] if source in ("teachers", "students") else []
 
 
-def queue(only: Sequence[str] | None, seeds: Sequence[int] | None) -> list[Job]:
-    """Return all jobs in order, each after what it needs."""
+def queue(only: Sequence[str] | None, seeds: Sequence[int] | None, bench: Bench | None = None) -> list[Job]:
+    """Return all jobs in order, each after what it needs; with a bench, without those whose scores are kept."""
     jobs: list[Job] = []
 
     def add(job: Job) -> None:
+        if bench is not None and bench.finished(job):
+            return
         for earlier in needs(job):
             add(earlier)
         if job not in jobs:
@@ -182,8 +191,9 @@ def queue(only: Sequence[str] | None, seeds: Sequence[int] | None) -> list[Job]:
         if only and f"{protocol}:{arm}" not in only:
             continue
         for seed in drawn:
-            if seeds is None or seed in seeds:
-                add(Job(protocol, arm, seed))
+            job = Job(protocol, arm, seed)
+            if (seeds is None or seed in seeds) and not (bench is not None and bench.scored(job)):
+                add(job)
     return jobs
 
 
@@ -200,11 +210,13 @@ def command(job: Job, bench: Bench) -> list[str]:
         "epochs": [0, EPOCHS, 0],
         "epoch_steps": EPOCH_STEPS,
         "val_interval": 2,
-        "amp": True,
+        "amp": bench.amp,
         "ema": 0.995,
         "progress": False,
         "report": False,
     }
+    if not job.arm.startswith("teacher/"):
+        options["network_def#features"] = WIDTHS
     if job.arm.startswith("teacher/"):
         encoder = job.arm.partition("/")[2]
         file, facts = ENCODERS[encoder]
@@ -363,6 +375,11 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "gain")
     parser.add_argument("--only", nargs="+", metavar="PROTOCOL:ARM")
     parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument(
+        "--amp",
+        action="store_true",
+        help="students in bfloat16: 2 times faster on a CPU that has it, else 5 times slower",
+    )
     parser.add_argument("--list", action="store_true", help="print the jobs in order, and how far they are")
     parser.add_argument("--report", action="store_true", help="collect what is finished")
     parser.add_argument("--score", type=Path, nargs="+", metavar="RUN", help="score finished students")
@@ -371,15 +388,14 @@ def main() -> None:
     if options.score:
         gain_results.score_runs(options.score, options.dataset_dir)
         return
-    bench = Bench(options.data.resolve(), options.weights.resolve(), options.runs.resolve())
-    jobs = queue(options.only, options.seeds)
+    bench = Bench(options.data.resolve(), options.weights.resolve(), options.runs.resolve(), amp=options.amp)
     if options.list:
-        for job in jobs:
-            print(f"{'done' if bench.finished(job) else '    '} {job.name}")
+        for job in queue(options.only, options.seeds):
+            print(f"{'done' if bench.scored(job) else '    '} {job.name}")
     elif options.report:
         gain_results.report(bench, RESULTS)
     else:
-        work(bench, jobs)
+        work(bench, queue(options.only, options.seeds, bench))
 
 
 if __name__ == "__main__":

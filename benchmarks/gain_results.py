@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -58,6 +59,25 @@ def entry(
     return cell
 
 
+def keep(bench: Bench) -> None:
+    """Write the Dice of every image of what is finished into the folder of scores."""
+    for done in sorted(bench.runs.glob("*/done.json")):
+        for table in sorted(done.parent.glob("*/*/*.csv")):
+            weights, protocol, name = table.relative_to(done.parent).parts
+            if weights not in WEIGHTS:
+                continue
+            place = bench.scores / done.parent.name / weights / protocol / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with open(table, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            with open(place, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(["image", "group", "dice"])
+                for row in rows:
+                    image = Path(row["image"]).stem
+                    writer.writerow([image, row.get("group") or image, f"{float(row['dice']):.4f}"])
+
+
 def collect(bench: Bench) -> dict[str, Any]:
     """Return all results of what is finished."""
     from gain import EPOCH_STEPS, EPOCHS, PLAN, Job
@@ -68,7 +88,8 @@ def collect(bench: Bench) -> dict[str, Any]:
 
         def folders(arm: str, seeds: Sequence[int] = (0, 1, 2), own: str = protocol) -> list[Path]:
             jobs = [Job(own, arm, seed) for seed in seeds]
-            return [bench.run_of(job) for job in jobs if bench.finished(job)]
+            places = [bench.scores / job.name for job in jobs]
+            return [place for place in places if place.is_dir()]
 
         base = SAME_LABELS.get(protocol, protocol)
         arms = {arm: folders(arm) for place, arm, _ in PLAN if place == protocol}
@@ -122,6 +143,7 @@ def tables(results: dict[str, Any]) -> str:
 
 def report(bench: Bench, file: Path) -> None:
     """Write ``gain.json``, and the tables between the marks of ``gain.md`` beside it."""
+    keep(bench)
     results = collect(bench)
     write_json(file, results)
     text = tables(results)
