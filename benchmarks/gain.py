@@ -307,30 +307,67 @@ def score_weights(job: Job, bench: Bench, call: Any) -> None:
 
 
 def score_teachers(job: Job, bench: Bench, call: Any) -> None:
-    """Score what labelled the images, all teachers and views together, on the tests."""
+    """Score what labelled the images, all teachers and views together, on the tests; no image is labelled twice."""
     out = bench.run_of(job)
+    tests = {
+        protocol: json.loads((bench.data_of(protocol) / "datalist.json").read_text())["test"]
+        for protocol in (job.protocol, *scored_elsewhere(job))
+    }
+    maps = maps_of(out / "masks")
+    missing = {
+        item["image"] for lists in tests.values() for items in lists.values() for item in items
+    }  # images of one protocol's tests may be another's without masks
+    images = out / "tests" / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for image in map(Path, sorted(missing)):
+        if image.stem not in maps:
+            link(image, images / image.name)
     teachers = [str(bench.run_of(teacher)) for teacher in needs(job)]
-    for protocol in (job.protocol, *scored_elsewhere(job)):
-        lists = json.loads((bench.data_of(protocol) / "datalist.json").read_text())["test"]
+    start = [sys.executable, "-m", "monai_difom"]
+    call(
+        [
+            *start,
+            "autolabel",
+            "--teacher",
+            *teachers,
+            "--images",
+            str(images),
+            "--output",
+            str(out / "tests/masks"),
+        ]
+    )
+    maps |= maps_of(out / "tests" / "masks")
+    for protocol, lists in tests.items():
         for name, items in lists.items():
             place = out / "tests" / name
-            for kind, key in (("images", "image"), ("truth", "label")):
+            for kind in ("truth", "maps"):
                 (place / kind).mkdir(parents=True, exist_ok=True)
-                for item in items:
-                    link = place / kind / (Path(item["image"]).stem + Path(item[key]).suffix)
-                    if not link.is_symlink():
-                        link.symlink_to(item[key])
-            words = [sys.executable, "-m", "monai_difom", "autolabel", "--teacher", *teachers]
-            call([*words, "--images", str(place / "images"), "--output", str(place / "masks")])
-            (place / "maps").mkdir(exist_ok=True)
-            for found in SoftMasks(place / "masks").entries.values():
-                shutil.copyfile(
-                    place / "masks" / found["file"], place / "maps" / f"{Path(found['name']).stem}.png"
-                )
-            words = [sys.executable, "-m", "monai_difom", "evaluate", "--predictions", str(place / "maps")]
+            for item in items:
+                mask, stem = Path(item["label"]), Path(item["image"]).stem
+                link(mask, place / "truth" / f"{stem}{mask.suffix}")
+                shutil.copyfile(maps[stem], place / "maps" / f"{stem}.png")
             table = out / "best" / protocol.replace(" ", "_") / f"{name}.csv"
             table.parent.mkdir(parents=True, exist_ok=True)
-            call([*words, "--masks", str(place / "truth"), "--csv", str(table)])
+            words = [
+                *start,
+                "evaluate",
+                "--predictions",
+                str(place / "maps"),
+                "--masks",
+                str(place / "truth"),
+            ]
+            call([*words, "--csv", str(table)])
+
+
+def maps_of(folder: Path) -> dict[str, Path]:
+    """Return name of an image -> its soft mask."""
+    return {Path(found["name"]).stem: folder / found["file"] for found in SoftMasks(folder).entries.values()}
+
+
+def link(file: Path, place: Path) -> None:
+    """Make a link where there is none."""
+    if not place.is_symlink():
+        place.symlink_to(file)
 
 
 def work(bench: Bench, jobs: Sequence[Job]) -> None:

@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 #: of the epoch with the best validation, and of the last step
 WEIGHTS = ("best", "last")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
+README = Path(__file__).resolve().parents[1] / "README.md"
+README_MARKS = ("<!-- gain -->", "<!-- end of gain -->")
+#: protocol -> what its rows say of the labelled images, and of those without masks
+LABELS = {
+    "very few": ("25 of Kvasir", "other Kvasir, ClinicDB"),
+    "few": ("100 of Kvasir", "other Kvasir, ClinicDB"),
+    "unseen": ("100 of Kvasir", "other Kvasir"),
+    "all": ("all of Kvasir", "ClinicDB"),
+}
+#: what a protocol says of a test set
+TESTED = {
+    "Kvasir": "Kvasir",
+    "ClinicDB-9": "ClinicDB, other patients",
+    "ClinicDB-612": "ClinicDB, a centre never used",
+}
 
 
 def tables_of(runs: Sequence[Path], weights: str, protocol: str, name: str) -> Table | None:
@@ -141,17 +156,46 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def report(bench: Bench, file: Path) -> None:
-    """Write ``gain.json``, and the tables between the marks of ``gain.md`` beside it."""
+def readme_table(results: dict[str, Any], recipe: str = "soft masks") -> str:
+    """Return the short table of the README: one row per protocol and test set that is measured."""
+    lines = [
+        "| labelled | without masks | tested on | alone | soft masks | gain (95 % interval) | the teacher | seeds |",
+        "|---" * 8 + "|",
+    ]
+    for protocol, (labelled, without) in LABELS.items():
+        arms = results.get(protocol, {})
+        for name, cell in arms.get(recipe, {}).items():
+            if "gain" not in cell:
+                continue
+            alone, teacher = arms["alone"][name], arms.get("teacher", {}).get(name)
+            values = [
+                labelled,
+                without,
+                TESTED[name],
+                f"{mean(alone['dice']):.3f}",
+                f"{mean(cell['dice']):.3f}",
+            ]
+            values += [f"{cell['gain']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"]
+            values += [f"{mean(teacher['dice']):.3f}" if teacher else "", str(len(cell["dice"]))]
+            lines.append("| " + " | ".join(values) + " |")
+    return "\n".join(lines) if len(lines) > 2 else "Nothing is measured yet."
+
+
+def put_between(file: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, rest = file.read_text(encoding="utf-8").split(marks[0])
+    after = rest.split(marks[1])[1]
+    file.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}", encoding="utf-8")
+
+
+def report(bench: Bench, file: Path, readme: Path = README) -> None:
+    """Write ``gain.json``, the tables between the marks of ``gain.md`` beside it, and the short one of the README."""
     keep(bench)
     results = collect(bench)
     write_json(file, results)
     text = tables(results)
-    page = file.with_suffix(".md")
-    if page.is_file():
-        before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_between(file.with_suffix(".md"), MARKS, text)
+    put_between(readme, README_MARKS, readme_table(results))
     print(text)
 
 

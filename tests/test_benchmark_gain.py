@@ -106,3 +106,37 @@ def test_a_mark_of_a_worker_that_is_gone_is_no_claim(gain: ModuleType, tmp_path:
     assert not gain.claim(tmp_path)
     (tmp_path / "worker").write_text("999999999")
     assert gain.claim(tmp_path)
+
+
+def test_the_tables_of_the_pages_are_those_of_the_results(gain: ModuleType) -> None:
+    import gain_results
+
+    file = ROOT / "benchmarks" / "gain.json"
+    if not file.is_file():
+        pytest.skip("nothing is measured yet")
+    results = json.loads(file.read_text())
+    assert gain_results.readme_table(results) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert gain_results.tables(results) in (ROOT / "benchmarks" / "gain.md").read_text(encoding="utf-8")
+
+
+def test_the_results_are_those_of_the_scores_that_are_kept(gain: ModuleType, tmp_path: Path) -> None:
+    import gain_results
+
+    file = ROOT / "benchmarks" / "gain.json"
+    if not file.is_file():
+        pytest.skip("nothing is measured yet")
+    bench = gain.Bench(tmp_path, tmp_path, tmp_path)
+    assert json.loads(json.dumps(gain_results.collect(bench))) == json.loads(file.read_text())
+
+
+def test_what_is_kept_is_not_trained_again_but_its_needs_are_where_they_are_used(
+    gain: ModuleType, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores"
+    bench = gain.Bench(tmp_path, tmp_path, tmp_path / "runs", scores)
+    (scores / gain.Job("few", "soft masks").name).mkdir(parents=True)
+    (scores / gain.Job("few", "teacher/mobilenetv2").name).mkdir(parents=True)
+    names = [job.name for job in gain.queue(["few:alone", "few:soft masks"], [0], bench)]
+    assert names == [gain.Job("few", "alone").name]
+    names = [job.name for job in gain.queue(["few:soft masks"], [1], bench)]
+    assert gain.Job("few", "teacher/mobilenetv2").name in names
