@@ -342,6 +342,13 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
 
 
+def _advise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", type=DATA, metavar="DATA", help="folder of images and masks, or a datalist.json"
+    )
+    parser.add_argument("--unlabelled", type=IMAGES, metavar="DIR", help="folder of images without masks")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run's folder")
@@ -508,6 +515,11 @@ VERBS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
         "serve an exported bundle in MONAI Label, to label images and to train on the labels",
         _label,
         "monai_difom.apps.label.server:run_label",
+    ),
+    "advise": (
+        "say which student and teacher to start with, for the images and the machine that are there",
+        _advise,
+        "monai_difom.apps.advise:run_advise",
     ),
     "doctor": (
         "say what is wrong with a run, or right, and what to do about it",
