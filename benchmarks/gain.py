@@ -38,6 +38,7 @@ RESULTS = ROOT / "benchmarks" / "gain.json"
 SCORES = ROOT / "benchmarks" / "gain_scores"  # one folder per finished job: the Dice of every image
 BUNDLE = "bundles/polyp_difom"
 SIZE, TEACHER_SIZE = 128, 224
+VIEWS = 4  # of every image that a teacher labels, as in the recipe
 WIDTHS = [8, 16, 32, 64, 96]  # the bundle's U-Net at half its width: 0.4 million parameters
 EPOCH_STEPS, EPOCHS = 50, 50
 STEPS = EPOCH_STEPS * EPOCHS
@@ -256,13 +257,11 @@ def command(job: Job, bench: Bench) -> list[str]:
     return [*start, "--config_file", str(files), *words]
 
 
-def label_command(job: Job, bench: Bench) -> list[str]:
-    """Return the command that writes soft masks of a protocol's unlabelled images."""
+def label_command(job: Job, bench: Bench, images: Path, out: Path) -> list[str]:
+    """Return the command that writes soft masks of a folder of images."""
     teachers = [str(bench.run_of(teacher)) for teacher in needs(job)]
-    out = bench.run_of(job) / "masks"
-    images = bench.data_of(job.protocol) / "unlabelled"
     start = [sys.executable, "-m", "monai_difom", "autolabel", "--teacher", *teachers]
-    return [*start, "--images", str(images), "--output", str(out)]
+    return [*start, "--images", str(images), "--output", str(out), "--views", str(VIEWS)]
 
 
 def run_job(job: Job, bench: Bench) -> None:
@@ -276,7 +275,7 @@ def run_job(job: Job, bench: Bench) -> None:
             subprocess.run(words, cwd=ROOT, stdout=log, stderr=log, check=True, env=os.environ)
 
         if job.arm.startswith("masks/"):
-            call(label_command(job, bench))
+            call(label_command(job, bench, bench.data_of(job.protocol) / "unlabelled", out / "masks"))
             if job.arm == "masks/teachers":
                 score_teachers(job, bench, call)
         else:
@@ -322,20 +321,7 @@ def score_teachers(job: Job, bench: Bench, call: Any) -> None:
     for image in map(Path, sorted(missing)):
         if image.stem not in maps:
             link(image, images / image.name)
-    teachers = [str(bench.run_of(teacher)) for teacher in needs(job)]
-    start = [sys.executable, "-m", "monai_difom"]
-    call(
-        [
-            *start,
-            "autolabel",
-            "--teacher",
-            *teachers,
-            "--images",
-            str(images),
-            "--output",
-            str(out / "tests/masks"),
-        ]
-    )
+    call(label_command(job, bench, images, out / "tests" / "masks"))
     maps |= maps_of(out / "tests" / "masks")
     for protocol, lists in tests.items():
         for name, items in lists.items():
@@ -349,7 +335,9 @@ def score_teachers(job: Job, bench: Bench, call: Any) -> None:
             table = out / "best" / protocol.replace(" ", "_") / f"{name}.csv"
             table.parent.mkdir(parents=True, exist_ok=True)
             words = [
-                *start,
+                sys.executable,
+                "-m",
+                "monai_difom",
                 "evaluate",
                 "--predictions",
                 str(place / "maps"),

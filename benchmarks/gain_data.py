@@ -34,10 +34,10 @@ class Protocol:
 
 NEW_PATIENTS = ("Kvasir", "ClinicDB-9")
 PROTOCOLS = {
-    "few": Protocol(100, True, NEW_PATIENTS, 600),
+    "few": Protocol(100, True, NEW_PATIENTS, 400),
     "very few": Protocol(25, True, NEW_PATIENTS, 400),
-    "all": Protocol(None, True, NEW_PATIENTS, 1000),
-    "unseen": Protocol(100, False, ("Kvasir", "ClinicDB-612"), 600),
+    "all": Protocol(None, True, NEW_PATIENTS, 800),
+    "unseen": Protocol(100, False, ("Kvasir", "ClinicDB-612"), 400),
 }
 #: what teaches or trains on the same labels
 SAME_LABELS = {"unseen": "few"}

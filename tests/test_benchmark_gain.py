@@ -59,7 +59,7 @@ def test_every_training_is_a_command_of_options_that_the_bundle_knows(
     bench = gain.Bench(tmp_path / "data", tmp_path / "weights", tmp_path / "runs")
     for job in gain.queue(None, None):
         if job.arm.startswith("masks/"):
-            assert gain.label_command(job, bench)[3] == "autolabel"
+            assert gain.label_command(job, bench, tmp_path, tmp_path)[3] == "autolabel"
             continue
         words = gain.command(job, bench)
         found = {words[i][2:]: words[i + 1] for i in range(5, len(words), 2)}

@@ -17,6 +17,7 @@ from ...data import MapFolder, SoftMasks, image_keys, open_soft_masks
 from ...data.soft_masks.store import INDEX
 from ...transforms import apply_view, invert_view
 from ...utils import file_digest
+from ...utils.probabilities import checked_probabilities
 from ..deployed.facts import METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, load_network, network_definition
 from ..deployed.runners import find_bundle, named_channels, network_runner, open_runner
@@ -188,7 +189,9 @@ def _exported(file: Path) -> MaskTeacher:
 
 
 def _activated(logits: torch.Tensor, facts: Deployment) -> torch.Tensor:
-    return logits.sigmoid() if facts.activation == "sigmoid" else logits.softmax(1)[:, 1:]
+    return checked_probabilities(
+        logits.sigmoid() if facts.activation == "sigmoid" else logits.softmax(1)[:, 1:]
+    )
 
 
 def prepared(facts: Deployment, pictures: Mapping[int, np.ndarray]) -> torch.Tensor:

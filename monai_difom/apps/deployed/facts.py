@@ -16,6 +16,7 @@ from ...utils import look_up
 from ...utils.configurations import resolved
 from ...utils.documents import read_json
 from ...utils.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from ...utils.probabilities import checked_probabilities
 
 INFERENCE, METADATA, DEPLOYMENT = "configs/inference.yaml", "configs/metadata.json", "deployment"
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -120,13 +121,18 @@ class Deployment:
         return ((image.float().div_(255) - mean) / std).numpy()
 
     def probabilities(self, logits: np.ndarray, size: Sequence[int]) -> np.ndarray:
-        """Return the probabilities ``(structures, H, W)`` of logits ``(1, K, h, w)`` at ``size``, interpolated smoothly."""
+        """Return the probabilities ``(structures, H, W)`` of logits ``(1, K, h, w)`` at ``size``, interpolated smoothly.
+
+        Raises:
+            ValueError: some logits are not numbers.
+        """
         import torch
         import torch.nn.functional as F
 
         scores = torch.from_numpy(np.asarray(logits, dtype=np.float32))
         found = torch.sigmoid(scores) if self.activation == "sigmoid" else torch.softmax(scores, 1)[:, 1:]
-        return F.interpolate(found, tuple(size), mode="bilinear", align_corners=False)[0].numpy()
+        sized = F.interpolate(checked_probabilities(found), tuple(size), mode="bilinear", align_corners=False)
+        return sized[0].numpy()
 
     def masks(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the boolean masks ``(structures, H, W)`` of probabilities; of softmax's, at most one per pixel."""

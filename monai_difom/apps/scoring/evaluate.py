@@ -20,6 +20,7 @@ from ...losses import MISSING
 from ...metrics import SCORES, image_scores, map_scores, mean_of_structures, mean_scores
 from ...networks.student import load_network_state
 from ...utils import load_state, main_rank_only, write_json
+from ...utils.probabilities import checked_probabilities
 from ..runs.folder import RunFolder
 from .score_files import write_scores
 from .volumes import predict_volume
@@ -44,6 +45,9 @@ def predict_probability(network: nn.Module, image: torch.Tensor, size: Sequence[
         network: gives logits of one channel (sigmoid) or two (softmax, the second is the foreground).
         image: normalised, on the network's device.
         size: ``(H, W)`` of the result.
+
+    Raises:
+        ValueError: the network gives NaN.
     """
     logits = network(image[None])
     probability = (
@@ -65,7 +69,9 @@ def predict_structures(network: nn.Module, image: torch.Tensor, size: Sequence[i
 
 
 def _resized(probability: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    sized = F.interpolate(probability, size=tuple(size), mode="bilinear", align_corners=False)
+    sized = F.interpolate(
+        checked_probabilities(probability), size=tuple(size), mode="bilinear", align_corners=False
+    )
     return sized[0].clamp(0, 1).cpu()  # interpolation may leave [0, 1] by a rounding error
 
 

@@ -14,6 +14,8 @@ from monai.transforms import Compose, Invertd
 from PIL import Image
 from torch import nn
 
+from ...utils.probabilities import checked_probabilities
+
 
 @torch.no_grad()
 def predict_volume(
@@ -39,7 +41,7 @@ def predict_volume(
         ``(X, Y, Z)`` on the CPU.
 
     Raises:
-        ValueError: the network gives more than one channel.
+        ValueError: the network gives more than one channel, or NaN.
     """
     plain = image.as_tensor() if isinstance(image, MetaTensor) else image
     logits = inferer(plain[None].to(device), network)
@@ -47,7 +49,7 @@ def predict_volume(
         raise ValueError(
             f"the network gives {logits.shape[1]} channels; volumes are scored for one structure. Give it out_channels 1."
         )
-    probability = torch.sigmoid(logits[0].float()).cpu()
+    probability = checked_probabilities(torch.sigmoid(logits[0].float()).cpu())
     if not isinstance(image, MetaTensor):
         return probability[0]
     back = Invertd(keys="pred", transform=chain, orig_keys="image", nearest_interp=False, to_tensor=True)
