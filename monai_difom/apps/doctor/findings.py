@@ -24,7 +24,7 @@ class Finding:
     Args:
         kind: ``collapsed``, ``explains nothing``, ``only what is the same``, ``learns``, ``not measured``, ``better``,
             ``worse``, ``within noise``, ``no control``, ``not compared``, ``teacher no better``, ``teacher better``,
-            ``not scored`` or ``not finished``.
+            ``not scored``, ``trained on`` or ``not finished``.
         level: how much it matters.
         found: what was found, with its figures.
         advice: what to do; empty where nothing needs to be done.
@@ -46,6 +46,7 @@ def diagnose(runs: Sequence[Run], control: Sequence[Run] = (), teacher: Sequence
     """
     found = [
         *(finding for run in runs for finding in _finished(run)),
+        *(finding for run in runs for finding in _trained_on(run)),
         *(finding for run in runs for finding in _taught(run, len(runs) > 1)),
         *_against_control(runs, control),
         *_against_teacher(runs, control, teacher),
@@ -61,6 +62,17 @@ def _finished(run: Run) -> Iterator[Finding]:
     elif not run.tables:
         advice = "Give it test images (TestDataset, or a test set split off): without them nothing is known of its quality."
         yield Finding("not scored", "doubt", f"No test image of {run.name} was scored.", advice)
+
+
+def _trained_on(run: Run) -> Iterator[Finding]:
+    """Test images that are no test."""
+    for name, count in (run.summary.get("trained_on") or {}).items():
+        yield Finding(
+            "trained on",
+            "bad",
+            f"{run.name}: {count} images of the test set {name} are also trained or validated on: its scores are too good.",
+            "Remove them from one of the two, and train again.",
+        )
 
 
 def _taught(run: Run, named: bool) -> Iterator[Finding]:

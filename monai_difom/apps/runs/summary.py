@@ -10,6 +10,7 @@ import monai
 import torch
 
 from ... import __version__
+from ...data.survey import shared_images
 from ...engines import DistillationTrainer
 from ...handlers import CollapseMonitor, PhaseLog, TeacherDiagnostics, TrainingCheckpoint
 from ...handlers.teachers import FIGURES
@@ -45,7 +46,8 @@ def summarize(
         r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
         ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
         `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature,
-        parameters); ``stages`` (``adapt`` -> the adapted teacher's ``best`` and ``test_sets``); ``student``; ``versions``.
+        parameters); ``trained_on`` (test set -> number of its images that are also trained or validated on; where there are
+        some); ``stages`` (``adapt`` -> the adapted teacher's ``best`` and ``test_sets``); ``student``; ``versions``.
     """
     log, monitor, saver = (trainer.stateful.get(name) for name in ("phase_log", "collapse", "checkpoint"))
     summary = {
@@ -61,6 +63,8 @@ def summarize(
         "student": describe_student(trainer),
         "versions": {"monai_difom": __version__, "monai": monai.__version__, "torch": torch.__version__},
     }
+    if trained_on := _trained_on():
+        summary["trained_on"] = trained_on
     if adapted is not None:
         _add_adapted(summary, adapted)
     teachers = trainer.stateful.get("teachers")
@@ -86,6 +90,20 @@ def _about() -> dict[str, Any]:
         "structures": list(found.structures),
         "modality": found.modality,
         "data_source": found.data_source,
+    }
+
+
+def _trained_on() -> dict[str, int]:
+    """Test sets of the running configuration that hold images which are also trained or validated on, and how many."""
+    parser = running_parser()
+    if parser is None or any(name not in parser for name in ("train_data", "val_data", "test_sets")):
+        return {}
+    sets = {name: parser.get_parsed_content(name) for name in ("train_data", "val_data")}
+    tests = {f"test set {name}": items for name, items in parser.get_parsed_content("test_sets").items()}
+    shared = shared_images({**sets, **tests})
+    return {
+        name.removeprefix("test set "): len({test for pairs in others.values() for test, _ in pairs})
+        for name, others in shared.items()
     }
 
 

@@ -31,6 +31,11 @@ from .teachers import Taught, find_teachers
 QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6}
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
+#: steps of an epoch of a run with images without masks, for its twin
+_STEPS = (
+    "$monai_difom.data.MixedSampler(len(@train_data), len(monai_difom.data.unlabelled_items(@unlabelled_of_run, @dataset_dir, "
+    "@val_fraction, @seed, @limit)), @batch_size, @unlabelled_share).steps"
+)
 _COPIED = ("LICENSE", "configs/logging.conf")
 _COMMANDS = ("configs/inference.yaml", "configs/evaluate.yaml")
 
@@ -103,8 +108,9 @@ def make_plan(request: Request) -> TrainingPlan:
     ]
     if request.student:
         files.append(overlay_file(request.student, "students"))
-    if request.recipe:
-        files.append(overlay_file(request.recipe, "recipes"))
+    recipe = recipe_of(request, bundle, taught)
+    if recipe:
+        files.append(overlay_file(recipe, "recipes"))
     alone = not request.teachers
     if alone:
         files.append(overlay_file(alone_overlay(bundle)))
@@ -129,12 +135,29 @@ def make_plan(request: Request) -> TrainingPlan:
     places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": RunFolder(folder).models}
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
         put(config, name, kept(value) if is_path(name) or name == "teachers" else value)
-    notes = (layout.note, _taught_by(request, taught))
+    notes = (layout.note, _taught_by(request, recipe))
     return TrainingPlan(folder, config, RunIdentity.of(config, request.teachers), bundle, notes)
 
 
+def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
+    """Return the recipe of a training: the one that is asked for, or the one that won where it can be used.
+
+    `polyp_difom` takes ``soft_masks`` where images without masks are named and the teacher can be adapted to the task, see
+    ``benchmarks/gain.md``; else None, the bundle's own.
+    """
+    if request.recipe or bundle.name != "polyp_difom":
+        return request.recipe
+    without = request.unlabelled or request.settings.get("unlabelled")
+    adaptable = any("teacher_def" in merged([overlay_file(name)]) for name in taught.overlays)
+    return "soft_masks" if without and adaptable else None
+
+
 def control_of(plan: TrainingPlan) -> TrainingPlan:
-    """Return the undistilled twin: the same student, images, steps and seed, without teachers and what they said."""
+    """Return the undistilled twin: the same student, labelled images, steps and seed, without teachers and what they said.
+
+    Where the run has images without masks as well, an epoch of it has more steps than one pass over the labelled ones; the twin
+    takes as many.
+    """
     config = json.loads(json.dumps(plan.config))
     folder = plan.folder / CONTROL
     alone = merged([overlay_file(alone_overlay(plan.origin))])
@@ -144,6 +167,8 @@ def control_of(plan: TrainingPlan) -> TrainingPlan:
         "ckpt_dir": literal(str(RunFolder(folder).models)),
     }.items():
         put(config, name, value)
+    if config.get("unlabelled") and config.get("epoch_steps") is None:
+        config |= {"unlabelled_of_run": config["unlabelled"], "epoch_steps": _STEPS}
     for name in ("soft_masks", "unlabelled", "feature_store"):
         if name in config:
             config[name] = None
@@ -203,7 +228,12 @@ def free_folder(request: Request) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _taught_by(request: Request, taught: Taught) -> str:
-    if request.teachers:
-        return f"Teachers: {', '.join(request.teachers)}."
-    return "No teacher is named: the student is trained on masks alone. `monai-difom teachers` lists what can teach."
+def _taught_by(request: Request, recipe: str | None) -> str:
+    if not request.teachers:
+        return "No teacher is named: the student is trained on masks alone. `monai-difom teachers` lists what can teach."
+    why = (
+        ""
+        if request.recipe or not recipe
+        else ", for there are images without masks (--recipe takes another)"
+    )
+    return f"Teachers: {', '.join(request.teachers)}.{f' Recipe: {recipe}{why}.' if recipe else ''}"

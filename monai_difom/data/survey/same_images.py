@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import product
 from typing import Any
 
 from ...transforms.picture_file import read_picture_file
@@ -17,8 +17,10 @@ SHOWN = 10
 Items = Sequence[Mapping[str, Any]]
 
 
-def refuse_shared_images(sets: Mapping[str, Items], pixels: bool = False) -> None:
-    """Refuse an image of a test set that is also trained or validated on, whatever the names of the two files.
+def shared_images(
+    sets: Mapping[str, Items], pixels: bool = False
+) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    """Find the images of test sets that are also trained or validated on, whatever the names of the two files.
 
     Images of one colour are all alike and are left out.
 
@@ -26,21 +28,25 @@ def refuse_shared_images(sets: Mapping[str, Items], pixels: bool = False) -> Non
         sets: name -> items; names that begin with ``test`` are test sets.
         pixels: compare the unpacked pixels too, which finds an image that was saved anew in another format.
 
-    Raises:
-        ValueError: names the files of each pair.
+    Returns:
+        Test set -> other set -> pairs of files; of those that share an image.
     """
-    tests = [name for name in sets if name.startswith("test")]
-    for test, other in combinations(sets, 2):
-        test, other = (test, other) if test in tests else (other, test)
-        if test not in tests or other in tests:
-            continue
-        pairs = _shared(sets[test], sets[other], pixels)
-        if pairs:
-            shown = listed([f"{first} equals {second}" for first, second in pairs], SHOWN)
-            raise ValueError(
-                f"{len(pairs)} image(s) of the {test} are also in the {other} set:{shown}\n"
-                "What is trained on a test image cannot be tested on it: remove them from one of the two."
-            )
+    found: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for test, other in product(sets, sets):
+        if test.startswith("test") and not other.startswith("test"):
+            pairs = _shared(sets[test], sets[other], pixels)
+            if pairs:
+                found.setdefault(test, {})[other] = pairs
+    return found
+
+
+def shared_text(test: str, other: str, pairs: Sequence[tuple[str, str]]) -> str:
+    """Say which images two sets share, and what to do."""
+    shown = listed([f"{first} equals {second}" for first, second in pairs], SHOWN)
+    return (
+        f"{len(pairs)} image(s) of the {test} are also in the {other} set:{shown}\n"
+        "What is trained on a test image cannot be tested on it: remove them from one of the two."
+    )
 
 
 def _shared(tests: Items, others: Items, pixels: bool) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ...utils import few, listed, main_rank_only
 from .item_facts import ItemFacts, facts_of
-from .same_images import refuse_shared_images
+from .same_images import shared_images, shared_text
 
 logger = logging.getLogger(__name__)
 SHOWN = 20
@@ -98,15 +98,16 @@ def describe_data(
         mask_threshold: see `survey`.
         structures: see `survey`.
         classes: see `survey`.
-        check: unpack every image too, and compare the pixels of training and test images, not only their files.
+        check: unpack every image too, compare the pixels of training and test images, not only their files, and refuse test
+            images that are trained or validated on. Else these are said, and `summary.json` and the report say them again.
         progress: show a progress bar.
 
     Returns:
         Name of the set -> what was said of it.
 
     Raises:
-        ValueError: files that are not understood (all are named); a test image among those to train or validate on; masks of
-            which all are empty, or all full.
+        ValueError: files that are not understood (all are named); masks of which all are empty, or all full; with
+            ``check`` a test image among those to train or validate on.
     """
     look = partial(
         survey,
@@ -121,8 +122,11 @@ def describe_data(
     found = {name: look(items) for name, items in sets.items() if items}
     every = [facts for part in found.values() for facts in part]
     _refuse_problems(every, "images")
-    refuse_shared_images({name: sets[name] for name in found}, pixels=check)
-    said = {name: list(_lines(part)) for name, part in found.items()}
+    shared = shared_images({name: sets[name] for name in found}, pixels=check)
+    texts = {test: [shared_text(test, *pair) for pair in others.items()] for test, others in shared.items()}
+    if check and texts:
+        raise ValueError(next(iter(texts.values()))[0])
+    said = {name: [*_lines(part), *texts.get(name, [])] for name, part in found.items()}
     for name, lines in said.items():
         logger.info("Data, %s: %s", name, lines[0])
         for line in lines[1:]:

@@ -108,3 +108,10 @@ def test_what_is_no_run_is_refused_and_findings_go_to_a_file(
     assert json.loads((tmp_path / "found.json").read_text())[0]["kind"] == "explains nothing"
     assert main(["doctor", str(write(tmp_path / "plain"))]) == 0
     assert "Nothing to report" in capsys.readouterr().out
+
+
+def test_a_test_image_that_was_trained_on_is_the_first_that_is_said(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", r2=0.4, summary={"trained_on": {"t": 3}})
+    found = examine(run)
+    assert (found[0].kind, found[0].level) == ("trained on", "bad")
+    assert "3 images of the test set t" in found[0].found

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 from PIL import Image
 
 import monai_difom
@@ -104,6 +105,60 @@ def test_the_control_differs_in_teachers_and_folders_alone(cells: Path, tmp_path
     assert [phase["epochs"] for phase in twin.config["phases"]] == [
         p["epochs"] for p in plan.config["phases"]
     ]
+
+
+def test_the_control_of_soft_masks_has_the_steps_of_the_run_and_neither_teacher_nor_soft_masks(
+    tmp_path: Path,
+) -> None:
+    make_polyps(tmp_path / "with", train=10, test=2, size=32)
+    make_polyps(tmp_path / "others", train=9, test=2, size=32, seed=1)
+    extra = tmp_path / "others/TrainDataset/image"
+    plan = make_plan(
+        Request(
+            tmp_path / "with",
+            teachers=("efficientnet_lite2",),
+            recipe="soft_masks",
+            unlabelled=extra,
+            output=tmp_path / "run",
+            settings={"batch_size": 4},
+        )
+    )
+    run, twin = (ConfigParser(config.config) for config in (plan, control_of(plan)))
+    for parser in (run, twin):
+        parser.parse()
+    steps = (9 + 9) // 4  # one of ten is for validation
+    assert twin.get_parsed_content("epoch_steps") == steps
+    assert len(twin.get_parsed_content("unlabelled_data")) == 0
+    assert twin.get_parsed_content("stages") == ["student"]
+    assert twin.get_parsed_content("soft_masks_of") is None
+    assert len(run.get_parsed_content("unlabelled_data")) == 9
+
+
+@pytest.mark.parametrize(
+    ("teacher", "extra", "recipe", "found"),
+    [
+        ("efficientnet_lite2", True, None, "soft_masks"),
+        ("efficientnet_lite2", True, "features", "features"),
+        ("efficientnet_lite2", False, None, "features"),
+        ("imagenet_hub", True, None, "features"),  # it is not adapted to a task
+    ],
+)
+def test_images_without_masks_and_a_teacher_that_can_be_adapted_make_the_recipe(
+    teacher: str, extra: bool, recipe: str | None, found: str, tmp_path: Path
+) -> None:
+    make_polyps(tmp_path / "with", train=10, test=2, size=32)
+    folder = tmp_path / "with/TestDataset/synthetic/images"
+    plan = make_plan(
+        Request(
+            tmp_path / "with",
+            teachers=(teacher,),
+            recipe=recipe,
+            unlabelled=folder if extra else None,
+            output=tmp_path / "run",
+        )
+    )
+    assert plan.config["recipe"] == found
+    assert ("images without masks" in plan.notes[1]) == (found == "soft_masks")
 
 
 def test_test_sets_that_are_there_are_kept_and_others_are_split_off_and_said(tmp_path: Path) -> None:
