@@ -28,7 +28,7 @@ from .request import Request
 from .teachers import Taught, find_teachers
 
 #: what ``--quick`` sets: seconds to minutes, figures that mean nothing
-QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6}
+QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6, "adapt_epochs": 6}
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 #: steps of an epoch of a run with images without masks, for its twin
