@@ -7,7 +7,12 @@ SHIPPED = {"monai_difom._shipped.bundles": "bundles", "monai_difom._shipped.conf
 setup(
     packages=[*find_packages(include=["monai_difom*"]), *SHIPPED],
     package_dir=SHIPPED,
+    # all of it stands here: what setup.cfg says of package data does not count beside this
     package_data={
-        name: ["**/*.yaml", "**/*.json", "**/*.conf", "**/*.md", "**/*.txt", "**/LICENSE"] for name in SHIPPED
+        "": ["py.typed", "*.css", "*.js", "templates/*.html"],
+        **{
+            name: ["**/*.yaml", "**/*.json", "**/*.conf", "**/*.md", "**/*.txt", "**/LICENSE"]
+            for name in SHIPPED
+        },
     },
 )

@@ -94,6 +94,18 @@ def test_wheel_and_source_archive_hold_every_bundle_and_overlay(archives: dict[s
     assert source_files(kind) <= held
 
 
+def test_wheel_and_source_archive_hold_every_file_of_the_package(archives: dict[str, Path]) -> None:
+    package = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "monai_difom").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    with zipfile.ZipFile(archives["wheel"]) as wheel:
+        assert package <= set(wheel.namelist())
+    with tarfile.open(archives["sdist"]) as archive:
+        assert package <= {name.partition("/")[2] for name in archive.getnames()}
+
+
 def test_an_installed_command_copies_a_bundle_that_monai_can_run(installed: Path, tmp_path: Path) -> None:
     command = installed / "bin" / "monai-difom"
     done = run(command, "init", "polyp_difom", "mine", folder=tmp_path)
@@ -121,10 +133,11 @@ def test_an_installed_command_trains_from_an_empty_folder(installed: Path, tmp_p
     ]
     done = run(
         *(installed / "bin" / "monai-difom", "train", tmp_path / "data" / "discs", "--structure", "disc"),
-        *("--set", *small, "report=false"),
+        *("--set", *small),
         folder=tmp_path / "empty",
     )
     (made,) = (tmp_path / "empty" / "runs").iterdir()
     assert (made / "bundle" / "models" / "model.pt").is_file()
     assert "Dice, synthetic" in done.stdout
+    assert "<svg" in (made / "report.html").read_text(encoding="utf-8")
     assert str(made.name) in done.stdout
