@@ -157,9 +157,9 @@ class Bench:
 
 
 def teacher_jobs(protocol: str) -> list[Job]:
-    """Return the adapted teachers of a protocol, one of each encoder."""
+    """Return the adapted teachers of a protocol."""
     own = SAME_LABELS.get(protocol, protocol)
-    return [Job(own, f"teacher/{encoder}") for encoder in ENCODERS]
+    return [Job(own, f"teacher/{encoder}") for encoder in PROTOCOLS[own].encoders]
 
 
 def needs(job: Job) -> list[Job]:

@@ -24,18 +24,20 @@ class Protocol:
         centre: whether 20 sequences of ClinicDB are there without masks.
         tests: test sets.
         teacher_steps: optimiser steps of every adapted teacher.
+        encoders: keys of ``ENCODERS``, one teacher each.
     """
 
     labels: int | None
     centre: bool
     tests: tuple[str, str]
     teacher_steps: int
+    encoders: tuple[str, ...] = ("efficientnet_lite2",)
 
 
 NEW_PATIENTS = ("Kvasir", "ClinicDB-9")
 PROTOCOLS = {
     "few": Protocol(100, True, NEW_PATIENTS, 400),
-    "very few": Protocol(25, True, NEW_PATIENTS, 400),
+    "very few": Protocol(25, True, NEW_PATIENTS, 400, ("efficientnet_lite2", "mobilenetv2")),
     "all": Protocol(None, True, NEW_PATIENTS, 800),
     "unseen": Protocol(100, False, ("Kvasir", "ClinicDB-612"), 400),
 }

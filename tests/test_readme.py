@@ -82,7 +82,7 @@ def test_one_name_of_a_weight_file_stands_for_one_network_and_one_input() -> Non
         parser = ConfigParser()
         parser.read_config([str(ROOT / path) for path in paths if "/" in path])
         parts = [parser.get("teacher_def"), *(parser.get("teachers") or {}).values()]
-        found = next((p for p in parts if "@teacher_weights" in dict(p or {}).values()), None)
+        found = next((p for p in parts if "@teacher_weights" in str(dict(p or {}).values())), None)
         if found is None:
             continue
         name, padding = found.get("name") or found["encoder"], found.get("encoder_arguments") or found

@@ -20,6 +20,19 @@ _WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 Pretrained = bool | str | os.PathLike | None
 
 
+def needed_weights(file: str | os.PathLike | None, option: str = "teacher_weights") -> str | os.PathLike:
+    """Return the weight file of a network that is nothing without it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if file is None or not str(file):
+        raise ValueError(
+            f"{option} is not given; a teacher from random weights knows nothing. Give --{option} FILE."
+        )
+    return file
+
+
 def load_encoder(
     name: str,
     pretrained: Pretrained = False,

@@ -203,3 +203,21 @@ def test_a_teacher_to_adapt_is_built_for_the_task_and_no_smaller_than_the_studen
 def test_the_published_recipe_is_the_phases_of_the_paper() -> None:
     recipe, phases = (ROOT / "configs" / name for name in ("recipes/published.yaml", "phases/paper.yaml"))
     assert recipe.read_text() == phases.read_text()
+
+
+@pytest.mark.parametrize(
+    "overlay", sorted((ROOT / "configs/teachers").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_no_teacher_is_adapted_from_random_weights(overlay: Path) -> None:
+    # without a file its weights are those of the hub, or it is refused; false or null would be silent
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / "bundles/polyp_difom/configs/train.yaml"), str(overlay)])
+    definition = parser.get("teacher_def") or {}
+    if "pretrained" not in definition:
+        return
+    parser["teacher_weights"] = None
+    try:
+        found = parser.get_parsed_content("teacher_def#pretrained")
+    except (ValueError, RuntimeError) as error:  # MONAI wraps what an expression raises
+        found = f"{error} {error.__cause__}"
+    assert found is True or "teacher_weights is not given" in str(found)
