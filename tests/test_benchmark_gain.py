@@ -135,8 +135,8 @@ def test_what_is_kept_is_not_trained_again_but_its_needs_are_where_they_are_used
     scores = tmp_path / "scores"
     bench = gain.Bench(tmp_path, tmp_path, tmp_path / "runs", scores)
     (scores / gain.Job("few", "soft masks").name).mkdir(parents=True)
-    (scores / gain.Job("few", "teacher/mobilenetv2").name).mkdir(parents=True)
+    (scores / gain.Job("few", "teacher/efficientnet_lite2").name).mkdir(parents=True)
     names = [job.name for job in gain.queue(["few:alone", "few:soft masks"], [0], bench)]
     assert names == [gain.Job("few", "alone").name]
     names = [job.name for job in gain.queue(["few:soft masks"], [1], bench)]
-    assert gain.Job("few", "teacher/mobilenetv2").name in names
+    assert gain.Job("few", "teacher/efficientnet_lite2").name in names
