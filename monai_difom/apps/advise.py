@@ -11,7 +11,7 @@ from ..data.unlabelled import unlabelled_images
 
 NOT_MEASURED = "not measured here"
 #: labelled images up to which images without masks were seen to help, `benchmarks/gain.md`
-FEW = 200
+FEW = 50
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,14 @@ class Start:
 
 
 COLUMNS = ("start", "student", "teacher", "recipe", "Dice", "ms per image", "training")
-FEW_LABELS = Start("few labels", "unet_small", "efficientnet_lite2", "soft_masks")
+FEW_LABELS = Start(
+    "few labels",
+    "unet_small",
+    "efficientnet_lite2",
+    "soft_masks",
+    dice="0.754 on Kvasir with 25 labels (0.699 alone)",
+    training="2,500 steps, 40 minutes on one loaded core",
+)
 CLINIC = Start("CPU in a clinic", "light_mobilenetv3", "efficientnet_lite2", milliseconds=4)
 GPU = Start("one GPU", "unetpp", "dinov2-base", milliseconds=340)
 STARTS = (FEW_LABELS, CLINIC, GPU)
