@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import gain_results
+import yaml
 from gain_data import PROTOCOLS, SAME_LABELS, lay_out
 
 from monai_difom.data.soft_masks import SoftMasks
@@ -39,7 +40,8 @@ SCORES = ROOT / "benchmarks" / "gain_scores"  # one folder per finished job: the
 BUNDLE = "bundles/polyp_difom"
 SIZE, TEACHER_SIZE = 128, 224
 VIEWS = 4  # of every image that a teacher labels, as in the recipe
-WIDTHS = [8, 16, 32, 64, 96]  # the bundle's U-Net at half its width: 0.4 million parameters
+#: the student: the bundle's U-Net at half its width, 0.4 million parameters
+WIDTHS = yaml.safe_load((ROOT / "configs/students/unet_small.yaml").read_text())["network_def"]["features"]
 EPOCH_STEPS, EPOCHS = 50, 50
 STEPS = EPOCH_STEPS * EPOCHS
 #: encoder of a teacher -> its weight file, and what else `configs/students/encoder_unet.yaml` must know of it
@@ -216,8 +218,6 @@ def command(job: Job, bench: Bench) -> list[str]:
         "progress": False,
         "report": False,
     }
-    if not job.arm.startswith("teacher/"):
-        options["network_def#features"] = WIDTHS
     if job.arm.startswith("teacher/"):
         encoder = job.arm.partition("/")[2]
         file, facts = ENCODERS[encoder]
@@ -233,7 +233,7 @@ def command(job: Job, bench: Bench) -> list[str]:
         }
     else:
         source, overlays, more = ARMS[job.arm]
-        options |= more
+        options |= {"network_def#features": WIDTHS, **more}
         if job.arm == "inherited weights":
             donor = bench.run_of(needs(job)[0]) / "models" / "model.pt"
             options["start"] = f"$monai_difom.networks.inherit.inherit_weights(@network, '{donor}')"
@@ -313,12 +313,11 @@ def score_teachers(job: Job, bench: Bench, call: Any) -> None:
         for protocol in (job.protocol, *scored_elsewhere(job))
     }
     maps = maps_of(out / "masks")
-    missing = {
-        item["image"] for lists in tests.values() for items in lists.values() for item in items
-    }  # images of one protocol's tests may be another's without masks
+    # images of one protocol's tests may be another's without masks
+    tested = {item["image"] for lists in tests.values() for items in lists.values() for item in items}
     images = out / "tests" / "images"
     images.mkdir(parents=True, exist_ok=True)
-    for image in map(Path, sorted(missing)):
+    for image in map(Path, sorted(tested)):
         if image.stem not in maps:
             link(image, images / image.name)
     call(label_command(job, bench, images, out / "tests" / "masks"))
@@ -403,7 +402,7 @@ def main() -> None:
     parser.add_argument(
         "--amp",
         action="store_true",
-        help="students in bfloat16: 2 times faster on a CPU that has it, else 5 times slower",
+        help="students in bfloat16: faster on a CPU that has it, far slower on any other",
     )
     parser.add_argument("--list", action="store_true", help="print the jobs in order, and how far they are")
     parser.add_argument("--report", action="store_true", help="collect what is finished")

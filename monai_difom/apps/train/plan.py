@@ -140,7 +140,7 @@ def make_plan(request: Request) -> TrainingPlan:
 
 
 def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
-    """Return the recipe of a training: the one that is asked for, or the one that won where it can be used.
+    """Return the recipe of a training: the one that is asked for, or the one that gains with few labels, where it can be used.
 
     `polyp_difom` takes ``soft_masks`` where images without masks are named and the teacher can be adapted to the task, see
     ``benchmarks/gain.md``; else None, the bundle's own.
