@@ -85,6 +85,12 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [2 * n for n in WIDTHS]}),
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
+    # three of four images of a batch are without drawn masks, not half of them
+    "soft masks, three quarters": (
+        "teachers",
+        ["configs/recipes/soft_masks.yaml"],
+        {"unlabelled_share": 0.75},
+    ),
     "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], {}),
     "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], {}),
     "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], {}),
@@ -110,6 +116,10 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "alone", (1, 2)),
     ("very few", "soft masks", (1, 2)),
     ("unseen", "soft masks", (1, 2)),
+    ("few", "soft masks, three quarters", (0,)),
+    ("very few", "masks of other images", (0,)),
+    ("very few", "student ensemble", (0,)),
+    ("very few", "true masks", (0,)),
     ("few", "student ensemble", (0, 1)),
     ("few", "masks of other images", (0,)),
     ("few", "true masks", (0,)),
