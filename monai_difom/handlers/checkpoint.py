@@ -18,6 +18,8 @@ from ..utils.weight_files import LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
 
 logger = logging.getLogger(__name__)
 
+KEPT = ("best", "last")  # what model.pt can be
+
 
 class TrainingCheckpoint:
     """Writes ``last.pt`` (the whole training state) and ``model.pt`` (the best plain student) after epochs.
@@ -32,10 +34,15 @@ class TrainingCheckpoint:
     Args:
         save_dir: folder of both files.
         validator: evaluator whose key metric chooses the best student; attach this handler after the validation.
+        keep: which student ``model.pt`` is: ``best`` by validation, or the ``last``, the better choice where the validation
+            images are so few that their best epoch is a matter of luck (`benchmarks/gain.md`).
         interval: epochs between two writes of ``last.pt``; the last epoch is always written.
         last_name: file name of the training state.
         best_name: file name of the best student.
         last_model_name: file name of the student after the last epoch.
+
+    Raises:
+        ValueError: when ``keep`` is neither.
     """
 
     def __init__(
@@ -46,10 +53,16 @@ class TrainingCheckpoint:
         last_name: str = STATE,
         best_name: str = STUDENT,
         last_model_name: str = LAST_STUDENT,
+        keep: str = "best",
     ) -> None:
+        if keep not in KEPT:
+            raise ValueError(
+                f"keep is {keep!r}; allowed are {' and '.join(KEPT)}: which weights model.pt holds."
+            )
         self.folder = Path(save_dir)
         self.validator = validator
         self.interval = interval
+        self.keep = keep
         self.last_name, self.best_name, self.last_model_name = last_name, best_name, last_model_name
         self.best: float | None = None
         self.best_epoch: int | None = None
@@ -101,7 +114,12 @@ class TrainingCheckpoint:
         score = self._score(epoch) if predicts else None
         final = epoch == self.trainer.plan.epochs
         better = score is not None and (self.best is None or score > self.best)
-        if better or self.validator is None or (self.best is None and (final or not predicts)):
+        if (
+            better
+            or self.keep == "last"
+            or self.validator is None
+            or (self.best is None and (final or not predicts))
+        ):
             self.best, self.best_epoch = score, epoch
             save_state(self.folder / self.best_name, network_state(self.trainer.distiller.student))
         if final:

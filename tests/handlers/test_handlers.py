@@ -235,12 +235,12 @@ def test_equal_maps_have_equal_colours_and_other_maps_others() -> None:
 
 
 def follow(
-    data: Path, folder: Path, plan: Plan, scores: list[float]
+    data: Path, folder: Path, plan: Plan, scores: list[float], keep: str = "best"
 ) -> tuple[list[dict[str, float | int | None]], DistillationTrainer]:
     """Train with a validator that gives these scores; return what the checkpoint held best after every epoch."""
     validator = Engine(lambda _engine, _batch: None)
     validator.state.key_metric_name = "dice"
-    saver = TrainingCheckpoint(folder, validator)
+    saver = TrainingCheckpoint(folder, validator, keep=keep)
     kept = []
     trainer = make_trainer(data, plan)
 
@@ -253,6 +253,16 @@ def follow(
     trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: kept.append(saver.state_dict()))
     trainer.run()
     return kept, trainer
+
+
+def test_the_last_student_is_kept_where_that_is_asked_for(data: Path, tmp_path: Path) -> None:
+    kept, _ = follow(data, tmp_path, make_plan((1, 1, 1)), [0.9, 0.8, 0.3], keep="last")
+    assert kept[-1] == {"best": 0.3, "best_epoch": 3}
+    model, last = (load_state(tmp_path / name) for name in ("model.pt", "last_model.pt"))
+    assert model.keys() == last.keys()
+    assert all(torch.equal(model[name], last[name]) for name in model)
+    with pytest.raises(ValueError, match="keep is 'newest'; allowed are best and last"):
+        TrainingCheckpoint(tmp_path, keep="newest")
 
 
 def test_after_features_alone_the_last_student_is_kept_until_masks_are_learned(

@@ -53,6 +53,15 @@ def _text(value: Any, name: str) -> Any:
     return value
 
 
+def _among(*allowed: str) -> Check:
+    def one(value: Any, name: str) -> Any:
+        if value not in allowed:
+            raise ValueError(refusal(name, value, " or ".join(allowed), allowed[0]))
+        return value
+
+    return one
+
+
 _share = partial(number, low=0, high=1, example=0.5)
 _rate = partial(number, low=0, open_ends="low", example=0.001)
 _count = partial(whole, least=1)
@@ -71,6 +80,7 @@ CHECKS: dict[str, Check] = {
     "epoch_steps": _or_none(partial(whole, least=1, example=100)),
     "val_interval": _count,
     "save_interval": _count,
+    "keep": _among("best", "last"),
     "seed": partial(whole, least=0, most=2**32 - 1),
     "num_workers": partial(whole, least=0, most=1024),
     "cache_rate": partial(_share, example=1.0),
