@@ -1,5 +1,6 @@
 // pictures open large, and are put in order; the page is whole without it
-const pictures = () => [...document.querySelectorAll("button.shot, button.plain")];
+const pictures = () => [...document.querySelectorAll("button.shot, button.plain")]
+  .filter(button => !button.closest("details:not([open])"));
 const opened = () => document.querySelector(".large");
 function show(button) {
   opened()?.classList.remove("large");

@@ -17,6 +17,7 @@ from .html import EMPTY, Part, Shape, details, grid, join, number, piece, sectio
 from .scores import DICE, paired
 
 CHANGED = 4
+LISTED = 100  # images of a test set that are folded away below those; a page stays some megabytes long
 TITLES = {"worst": "Worst", "median": "Median", "best": "Best"}
 
 
@@ -41,6 +42,8 @@ def examples(columns: Sequence[Column]) -> Part | None:
                 parts.append(grid(*tiles, kind="tiles"))
             if baseline not in (None, column) and entries:
                 parts.append(_changed(column, baseline, name))  # type: ignore[arg-type]
+            if len(entries) > len(tiles):
+                parts.append(_all(column, baseline, name))
     note = (
         "Of several runs the first one is drawn, with its own Dice; losses and gains are those of the means."
     )
@@ -108,6 +111,15 @@ def _changed(column: Column, baseline: Column, name: str) -> Markup:
                 parts = join(parts, heading, grid(*tiles, kind="tiles"))
         return parts
     return EMPTY
+
+
+def _all(column: Column, baseline: Column | None, name: str) -> Markup:
+    """Every image of a test set, folded away; of a large one those with the lowest Dice."""
+    entries = column.examples[name]
+    order = sorted(entries, key=lambda path: entries[path]["dice"])[:LISTED]
+    tiles = grid(*(_tile(column, baseline, name, path) for path in order), kind="tiles")
+    chosen = "All" if len(order) == len(entries) else f"The {len(order)} lowest of"
+    return details(f"{chosen} {len(entries)} images: {name}, {column.label}", tiles) if tiles else EMPTY
 
 
 def _tile(

@@ -14,6 +14,7 @@ import pytest
 from monai_difom.__main__ import main
 from monai_difom.apps.report import after_training, conclude, write_report
 from monai_difom.apps.report.columns import make_columns
+from monai_difom.apps.runs.examples import load_examples
 from monai_difom.apps.runs.run import RunError, read_run
 from tests.apps.runs.folders import OLD, write_pair, write_scores, write_training
 from tests.browser import open_browser
@@ -243,6 +244,20 @@ def test_every_picture_opens_large_and_they_can_be_put_in_order(browser: Any, wr
     assert browser.execute_script(order) == sorted(first, reverse=True)
     browser.execute_script(choose, "")
     assert browser.execute_script(order) == first
+
+
+def test_every_test_image_is_on_the_page_and_of_a_large_set_the_worst(
+    pair: tuple[Path, Path, Path], written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = read_run(pair[1])
+    (name, entries), *_ = load_examples(run.folder).items()
+    html = written.read_text()
+    listed = html[html.index(f"All {len(entries)} images: {name}, ") :]
+    listed = listed[: listed.index("</details>")]
+    assert listed.count("<figure") == len(entries)
+    monkeypatch.setattr("monai_difom.apps.report.pictures.LISTED", 2)
+    html = write_report([run.folder], tmp_path / "few.html").read_text()
+    assert f"The 2 lowest of {len(entries)} images" in html
 
 
 @pytest.mark.parametrize("width", [1280, 360])
