@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -60,7 +61,9 @@ def start_ranks(device: torch.device | str = "cpu") -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # tensors on the CPU (statistics of the teachers' maps) go over gloo in any case
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # the others wait while the first one scores the test sets, or draws a transfer set
+    distributed.init_process_group(backend, timeout=timedelta(days=2))
     if not is_main_rank():
         logging.getLogger().setLevel(logging.WARNING)
 

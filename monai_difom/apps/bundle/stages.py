@@ -16,7 +16,7 @@ from torch import nn
 from ...data import check_transfer
 from ...networks.lora import save_adapters
 from ...networks.student import load_network_state
-from ...utils import load_state, write_json
+from ...utils import all_ranks_here, is_main_rank, load_state, main_rank_only, write_json
 from ...utils.documents import read_large_json
 from ...utils.weight_files import STATE
 from ..runs.folder import RunFolder
@@ -28,6 +28,8 @@ Items = Sequence[Mapping[str, Any]]
 
 def run_ids(ids: Sequence[str]) -> None:
     """Evaluate ids of the running configuration one after another; what they refer to is built only then.
+
+    Of several processes none begins an id before all have ended the one before, whose files it may read.
 
     Args:
         ids: ids, such as ``["adapt", "distil", "finetune"]``.
@@ -41,6 +43,7 @@ def run_ids(ids: Sequence[str]) -> None:
         raise ValueError(f"the configuration has no {', '.join(unknown)} to run; stages are {list(ids)}.")
     for name in ids:
         parser.get_parsed_content(name)
+        all_ranks_here()
 
 
 def run_stage(folder: str | os.PathLike, steps: str, seed: int, settings: Sequence[str]) -> None:
@@ -62,6 +65,7 @@ def run_stage(folder: str | os.PathLike, steps: str, seed: int, settings: Sequen
     if begin_stage(folder, running_settings(*settings)):
         set_determinism(seed=int(seed))
         parser.get_parsed_content(steps)
+        all_ranks_here()
         end_stage(folder)
 
 
@@ -92,10 +96,12 @@ def begin_stage(folder: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
         if found["finished"]:
             logger.info("%s is finished already.", folder)
             return False
-    write_json(files.stage, {"settings": here, "finished": False})
+    if is_main_rank():
+        write_json(files.stage, {"settings": here, "finished": False})
     return True
 
 
+@main_rank_only
 def end_stage(folder: str | os.PathLike) -> None:
     """Note that a stage of `begin_stage` is finished."""
     files = RunFolder(folder)
@@ -166,6 +172,7 @@ def start_encoder(network: nn.Module, pretrained: str | os.PathLike | bool) -> N
     network.encoder.load_state_dict(donor.encoder.state_dict())  # type: ignore[union-attr, operator]
 
 
+@main_rank_only
 def check_transfer_set(
     items: Items, test: Mapping[str, Items], train: Items, folder: str | os.PathLike, progress: bool = True
 ) -> None:
@@ -200,6 +207,7 @@ def check_transfer_set(
     write_json(file, seen)
 
 
+@main_rank_only
 def join_stages(
     summary: dict[str, Any], output_dir: str | os.PathLike, stages: Mapping[str, str | os.PathLike]
 ) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ...data.duplicates import check_transfer
 from ...data.transfer import load_pictures
 from ...engines.diffusion import DiffusionSettings, ImageDiffusion
 from ...handlers.pictures import panel
-from ...utils import atomic_path, file_digest, write_json
+from ...utils import atomic_path, file_digest, main_rank_only, write_json
 from ...utils.documents import read_large_json
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,7 @@ def _check_manifest(file: Path, about: Mapping[str, Any]) -> None:
         )
 
 
+@main_rank_only
 def synthesize(
     train: Sequence[Mapping[str, Any]],
     test: Mapping[str, Sequence[Mapping[str, Any]]],
@@ -167,6 +168,8 @@ def synthesize(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Make a transfer set by diffusion: train, draw, compare with test and training images. Resumable at any point.
+
+    Of several processes the first one does it; the others get None.
 
     Args:
         train: labelled training items; only their images are used.
