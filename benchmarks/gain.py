@@ -225,6 +225,7 @@ def command(job: Job, bench: Bench) -> list[str]:
         "val_interval": 2,
         "amp": bench.amp,
         "ema": 0.995,
+        "keep": "best",  # beside the last weights, which are kept in any case; both are scored
         "progress": False,
         "report": False,
     }

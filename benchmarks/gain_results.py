@@ -12,7 +12,10 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from gain_data import PROTOCOLS, SAME_LABELS, VALIDATION
+
 from monai_difom.apps.runs.run import Table, merge, read_run
+from monai_difom.handlers.checkpoint import kept_weights
 from monai_difom.metrics import compare_paired
 from monai_difom.utils import write_json
 
@@ -53,11 +56,19 @@ def compare(alone: Table, other: Table) -> dict[str, float]:
     return {"gain": found.mean, "low": found.low, "high": found.high}
 
 
+def deployed(protocol: str) -> str:
+    """Return which weights the recipe keeps of the students of a protocol, by the number of its validation images."""
+    return kept_weights(min(PROTOCOLS[protocol].labels or VALIDATION, VALIDATION))
+
+
 def entry(
     arm: Sequence[Path], alone: Sequence[Path], teachers: Sequence[Path], protocol: str, name: str
 ) -> dict[str, Any]:
-    """Return one cell of the results: Dice by seed, gain over alone, share of the gap to the teacher, for both weights."""
-    cell: dict[str, Any] = {}
+    """Return one cell of the results: Dice by seed, gain over alone, share of the gap to the teacher.
+
+    It is that of the weights that the recipe keeps, which ``weights`` names; that of the others stands in it under their name.
+    """
+    cells: dict[str, dict[str, Any]] = {}
     taught = tables_of(teachers, "best", protocol, name)
     for weights in WEIGHTS:
         scores = tables_of(arm, weights, protocol, name)
@@ -70,8 +81,17 @@ def entry(
             if taught is not None:
                 lead = float(taught.columns["dice"].mean() - base.columns["dice"].mean())
                 found |= {"teacher_lead": lead, "share_of_gap": found["gain"] / lead if lead > 0 else None}
-        cell |= found if weights == "best" else {weights: found}
-    return cell
+        cells[weights] = found
+    if not cells:
+        return {}
+    chosen = deployed(protocol) if deployed(protocol) in cells else next(iter(cells))
+    others = {weights: cell for weights, cell in cells.items() if weights != chosen}
+    return {"weights": chosen, **cells[chosen], **others}
+
+
+def of_weights(cell: dict[str, Any], weights: str) -> dict[str, Any]:
+    """Return the cell of the best or of the last weights; empty where there is none."""
+    return cell if cell.get("weights") == weights else cell.get(weights, {})
 
 
 def keep(bench: Bench) -> None:
@@ -96,7 +116,6 @@ def keep(bench: Bench) -> None:
 def collect(bench: Bench) -> dict[str, Any]:
     """Return all results of what is finished."""
     from gain import EPOCH_STEPS, EPOCHS, PLAN, Job
-    from gain_data import PROTOCOLS, SAME_LABELS
 
     results: dict[str, Any] = {"steps": EPOCH_STEPS * EPOCHS}
     for protocol, facts in PROTOCOLS.items():
@@ -148,9 +167,8 @@ def tables(results: dict[str, Any]) -> str:
             texts = []
             for name in names:
                 cell = cells.get(name, {})
-                texts += [
-                    cell_text(part) if part.get("dice") else "" for part in (cell, cell.get("last", {}))
-                ]
+                parts = [of_weights(cell, weights) for weights in WEIGHTS]
+                texts += [cell_text(part) if part else "" for part in parts]
             lines.append(f"| {arm} | " + " | ".join(texts) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Handlers of a distillation run: phase log, collapse monitor, checkpoints, progress bar, pictures, teachers."""
 
-from .checkpoint import TrainingCheckpoint
+from .checkpoint import TrainingCheckpoint, kept_weights
 from .collapse import CollapseError, CollapseMonitor
 from .phases import PhaseLog
 from .pictures import PicturePanel
@@ -15,4 +15,5 @@ __all__ = [
     "TeacherDiagnostics",
     "TrainingCheckpoint",
     "TrainingProgress",
+    "kept_weights",
 ]

@@ -19,6 +19,12 @@ from ..utils.weight_files import LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
 logger = logging.getLogger(__name__)
 
 KEPT = ("best", "last")  # what model.pt can be
+FEW_IMAGES = 50  # fewer choose an epoch by luck: 25 cost a student 2 points, 90 nothing (benchmarks/gain.md)
+
+
+def kept_weights(validation_images: int) -> str:
+    """Return which student a training with soft masks keeps: ``last`` where few validation images would choose, else ``best``."""
+    return "last" if validation_images < FEW_IMAGES else "best"
 
 
 class TrainingCheckpoint:
@@ -34,8 +40,7 @@ class TrainingCheckpoint:
     Args:
         save_dir: folder of both files.
         validator: evaluator whose key metric chooses the best student; attach this handler after the validation.
-        keep: which student ``model.pt`` is: ``best`` by validation, or the ``last``, the better choice where the validation
-            images are so few that their best epoch is a matter of luck (`benchmarks/gain.md`).
+        keep: which student ``model.pt`` is: ``best`` by validation, or the ``last``; see `kept_weights`.
         interval: epochs between two writes of ``last.pt``; the last epoch is always written.
         last_name: file name of the training state.
         best_name: file name of the best student.

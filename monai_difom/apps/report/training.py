@@ -201,7 +201,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, object]:
             "lines", [_phase(phase) for phase in run.summary.get("phases") or _phases_so_far(run)]
         ),
         "Training time": duration(seconds) if seconds else "",
-        "Best epoch": f"{best['best_epoch']} (validation {number(best['best'])})"
+        "Epoch kept": f"{best['best_epoch']} (validation {number(best['best'])})"
         if best.get("best") is not None
         else "",
         "Teachers": ", ".join(teachers_of(run)) or "none",

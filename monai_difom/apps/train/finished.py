@@ -86,7 +86,7 @@ class FinishedRun:
             grid.add_row("Dice", "no test set was scored")
         best: dict[str, Any] = self.read.summary.get("best") or {}
         if best.get("best") is not None:
-            grid.add_row("Best epoch", f"{best['best_epoch']}, validation Dice {best['best']:.3f}")
+            grid.add_row("Epoch kept", f"{best['best_epoch']}, validation Dice {best['best']:.3f}")
         for finding in self.findings():
             grid.add_row(WORDS[finding.level].capitalize(), Text(finding.found))
         grid.add_row("Model", str(self.bundle))
