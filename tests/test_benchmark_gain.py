@@ -119,6 +119,33 @@ def test_the_tables_of_the_pages_are_those_of_the_results(gain: ModuleType) -> N
     assert gain_results.tables(results) in (ROOT / "benchmarks" / "gain.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_the_images_without_masks_is_that_of_its_results(gain: ModuleType) -> None:
+    import gain_fit
+
+    results = json.loads(gain_fit.RESULTS.read_text())
+    assert gain_fit.table(results) in gain_fit.PAGE.read_text(encoding="utf-8")
+
+
+def test_an_arm_is_compared_with_alone_on_the_same_images(gain: ModuleType) -> None:
+    import gain_fit
+
+    said = gain_fit.Said(groups=["a", "a", "b"])
+    for truth in (0.5, 0.6, 0.7):
+        said.note(gain_fit.TEACHER, 0, truth + 0.3, 1.0)
+        said.note(gain_fit.ALONE, 0, truth, 0.4)
+        said.note("soft masks", 0, truth + 0.1, 0.8)
+    rows = said.rows()
+    assert rows["soft masks"]["gain"] == pytest.approx(0.1)
+    assert rows["soft masks"]["against_the_teacher"] == [0.8]
+    assert "gain" not in rows[gain_fit.ALONE]
+    both = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
+    assert (gain_fit.dice(both[0], both[0]), gain_fit.dice(*both), gain_fit.dice(both[1], both[1])) == (
+        1,
+        0,
+        1,
+    )
+
+
 def test_the_results_are_those_of_the_scores_that_are_kept(gain: ModuleType, tmp_path: Path) -> None:
     import gain_results
 
