@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..deployed.facts import DEPLOYMENT
+from ..runs.compare import gains_over_control
 from ..runs.examples import load_examples
 from ..runs.folder import RunFolder
-from ..runs.run import read_tables
+from ..runs.run import read_run, read_tables
 from ..scoring.score_files import scores_section
 from .formats import FORMATS
 from .parity import parity_table
@@ -53,6 +54,7 @@ def write_card(
     kept = {s.partition("\n")[0].strip(): s.rstrip() for s in sections if s.partition("\n")[0] not in dropped}
     new = {
         "Scores": scores or kept.pop("Scores", ""),
+        "Gain": gain_section(run),
         "Pictures": _pictures_section(pictures),
         "Formats": _formats_section(metadata["formats"]),
         "Use": _use_section(metadata, needs),
@@ -134,6 +136,19 @@ def _run_scores(run: Path | None) -> str:
     files = RunFolder(run) if run is not None else None
     sets = ((files.read(files.summary) if files else None) or {}).get("test_sets", {})
     return scores_section(sets) if sets else ""
+
+
+def gain_section(run: Path | None) -> str:
+    """What the teachers gave: the difference to the undistilled twin of ``train --control``, where there is one."""
+    files = RunFolder(run) if run else None
+    if files is None or not RunFolder(files.control).summary.is_file():
+        return ""
+    rows = [
+        f"| {name} | {gain} |"
+        for name, gain in gains_over_control(read_run(files.path), files.control).items()
+    ]
+    words = "Dice beyond that of the same student, trained as long on the same labels without teachers; 95 % interval."
+    return "\n".join(["Gain", "", words, "", "| test set | gain |", "|---|---|", *rows])
 
 
 def _pictures_section(pictures: Sequence[tuple[str, str]]) -> str:

@@ -85,6 +85,15 @@ def compare_runs(
     return found
 
 
+def gains_over_control(run: Run, control: str | os.PathLike) -> dict[str, str]:
+    """Return test set -> gain in Dice of a run over its undistilled twin, with interval and verdict."""
+    texts = {}
+    for name, scores in compare_runs([read_run(control)], [run]).items():
+        change, better = scores["dice"][0].difference, scores["dice"][0].verdict()
+        texts[name] = f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}): {better}"
+    return texts
+
+
 def compare_tables(table: Table, first: int, score: str) -> Comparison:
     """Compare the first runs of a table with the others on one score."""
     values = table.columns[score]

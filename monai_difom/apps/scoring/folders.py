@@ -226,7 +226,13 @@ def _pictures(folder: str | os.PathLike, option: str) -> dict[str, Path]:
         raise FileNotFoundError(f"there is no folder {folder} ({option}).")
     files = files_by_stem(Path(folder))
     if not files:
-        raise FileNotFoundError(f"{folder} ({option}) holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+        below = [
+            str(place) for place in sorted(Path(folder).iterdir()) if place.is_dir() and files_by_stem(place)
+        ]
+        hint = f" There are some in {', '.join(below[:SHOWN])}: name that folder." if below else ""
+        raise FileNotFoundError(
+            f"{folder} ({option}) holds no pictures ({', '.join(PICTURE_SUFFIXES)}).{hint}"
+        )
     return files
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ...metrics import bootstrap_mean
 from ..doctor.findings import WORDS, Finding, diagnose
-from ..runs.compare import compare_runs
+from ..runs.compare import gains_over_control
 from ..runs.folder import RunFolder
 from ..runs.run import Run, read_run
 
@@ -63,14 +63,7 @@ class FinishedRun:
 
     def gains(self) -> dict[str, str]:
         """Return test set -> gain in Dice over the control, with its interval; empty without a control."""
-        if self.control is None:
-            return {}
-        found = compare_runs([read_run(self.control)], [self.read])
-        texts = {}
-        for name, scores in found.items():
-            change, better = scores["dice"][0].difference, scores["dice"][0].verdict()
-            texts[name] = f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}): {better}"
-        return texts
+        return {} if self.control is None else gains_over_control(self.read, self.control)
 
     def show(self, console: Console | None = None) -> None:
         """Print the box that ends a training."""

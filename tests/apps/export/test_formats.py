@@ -11,7 +11,8 @@ from monai_difom.__main__ import make_parser
 from monai_difom.apps.deployed import openers
 from monai_difom.apps.export import writers
 from monai_difom.apps.export.formats import ENGINES, FORMATS, Format
-from monai_difom.apps.export.model_card import extremes
+from monai_difom.apps.export.model_card import extremes, gain_section
+from tests.apps.runs.folders import write_scores, write_training
 
 PACKAGE = Path(__file__).parents[3] / "monai_difom"
 OWNER = PACKAGE / "apps" / "export" / "formats.py"
@@ -59,3 +60,13 @@ def test_the_card_shows_the_worst_median_and_best_image_of_the_table() -> None:
     assert found == {"worst": 0.2, "median": 0.5, "best": 0.9}
     assert [kind for kind, *_ in extremes({"a": entries["0.png"]}, {})] == ["worst"]
     assert extremes({}, {}) == []
+
+
+def test_a_card_says_what_the_teachers_gave_where_the_run_has_a_control(tmp_path: Path) -> None:
+    images = ["a.png", "b.png", "c.png"]
+    for place, shift in ((tmp_path, 0.2), (tmp_path / "control", 0.0)):
+        write_scores(place / "centre.csv", images, shift)
+        write_training(place, ())
+    assert "| centre | +0.200 (+0.200 to +0.200): better |" in gain_section(tmp_path)
+    assert gain_section(tmp_path / "control") == ""
+    assert gain_section(None) == ""

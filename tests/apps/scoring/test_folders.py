@@ -228,6 +228,9 @@ def test_a_folder_that_is_not_there_or_empty_is_named(
     (tmp_path / "empty").mkdir()
     assert run((folders[0], tmp_path / "empty")) == 2
     assert "holds no pictures" in capsys.readouterr().err
+    # what `predict` writes: the masks are one folder further down
+    assert run((folders[0].parent, folders[1])) == 2
+    assert f"There are some in {folders[0]}" in capsys.readouterr().err
 
 
 def test_a_spacing_that_does_not_fit_the_files_is_refused(
