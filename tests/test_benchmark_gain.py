@@ -124,6 +124,10 @@ def test_the_table_of_the_images_without_masks_is_that_of_its_results(gain: Modu
 
     results = json.loads(gain_fit.RESULTS.read_text())
     assert gain_fit.table(results) in gain_fit.PAGE.read_text(encoding="utf-8")
+    alone, soft = (results["few"]["ClinicDB"][arm] for arm in ("alone", "soft masks"))
+    said = f"{np.mean(alone['dice']):.3f} to {np.mean(soft['dice']):.3f}, {soft['gain']:+.3f}, "
+    said += f"interval {soft['low']:+.3f} to {soft['high']:+.3f}"
+    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_an_arm_is_compared_with_alone_on_the_same_images(gain: ModuleType) -> None:
