@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...utils import atomic_path
 from ...utils.disk import part_of, remove_leftovers
 from ..deployed.runners import Runner, open_runner
 from .contours import draw_contours
+from .pipeline import ahead, behind
 from .sources import (
     PIXEL_LIMIT,
     BadPictureError,
@@ -69,8 +70,8 @@ def predict(
     structures); of a video one per frame, ``<name>/000000.png``; of a volume one ``<name>.nii.gz`` with 0 and 1. ``overlays``
     has the pictures with contours, of a video a video. ``areas.csv`` has one row per picture and structure: pixels, their
     share of the picture, pixels of the largest connected part and the number of parts; and one per picture that was
-    skipped, with the problem. Every file is written beside its place
-    and renamed.
+    skipped, with the problem. Every file is written beside its place and renamed. Pictures are read ahead and results written
+    behind while the network runs.
 
     Args:
         model: of `open_runner`.
@@ -113,18 +114,20 @@ def predict(
         total = sum(count_frames(source, facts.plane) for source in sources) or None
         bar = stack.enter_context(tqdm(total=total, unit="frame", disable=not progress))
         for source in sources:
-            with _sink(source, target, runner, overlay) as write:
-                for frame in frames(source, len(facts.mean), pixel_limit, facts.plane, facts.window):
+            with _sink(source, target, runner, overlay) as write, behind() as later:
+                for frame in ahead(frames(source, len(facts.mean), pixel_limit, facts.plane, facts.window)):
                     if frame.picture is None:
                         if not skip_bad:
                             raise BadPictureError(f"{frame.problem} Leave it out with --skip-bad.")
                         found["skipped"].append(frame.problem)
-                        rows.writerow(
-                            [source.path, _number(frame), *[""] * (len(COLUMNS) - 3), frame.problem]
-                        )
+                        empty = [""] * (len(COLUMNS) - 3)
+                        later(rows.writerow, [source.path, _number(frame), *empty, frame.problem])
                         tqdm.write(f"skipped: {frame.problem}", file=sys.stderr)
                         continue
-                    seconds = _segment(runner, frame, frame.picture, write, rows)
+                    started = time.perf_counter()
+                    masks = facts.masks(runner.probabilities(frame.picture))
+                    seconds = time.perf_counter() - started
+                    later(_write, facts.structures, frame, frame.picture, masks, seconds, write, rows)
                     found["frames"] += 1
                     found["network_seconds"] += seconds
                     bar.update()
@@ -133,21 +136,25 @@ def predict(
     return found
 
 
-def _segment(runner: Runner, frame: Frame, picture: np.ndarray, write: Any, rows: Any) -> float:
-    """Segment one picture, write it and its rows, and return the seconds of the network."""
-    begun = time.perf_counter()
-    masks = runner.facts.masks(runner.probabilities(picture))
-    seconds = time.perf_counter() - begun
+def _write(
+    structures: Sequence[str],
+    frame: Frame,
+    picture: np.ndarray,
+    masks: np.ndarray,
+    seconds: float,
+    write: Any,
+    rows: Any,
+) -> None:
+    """Write what was found in one picture, and its rows."""
     write(frame, picture, masks)
     height, width = picture.shape[:2]
-    for name, mask in zip(runner.facts.structures, masks, strict=True):
+    for name, mask in zip(structures, masks, strict=True):
         parts, number = label(mask, _NEIGHBOURS)
         pixels = int(mask.sum())
         largest = int(np.bincount(parts.ravel())[1:].max()) if number else 0
         share = f"{pixels / mask.size:.6f}"
         about = [frame.source.path, _number(frame), name, height, width]
         rows.writerow([*about, pixels, share, largest, number, f"{1000 * seconds:.1f}", ""])
-    return seconds
 
 
 def _number(frame: Frame) -> str:

@@ -152,13 +152,13 @@ def test_the_memory_does_not_grow_with_the_length_of_a_video(
     # a frame is 0.36 MB: 160 of them, if they were kept, would be 58 MB
     video = write_video(tmp_path / "long.avi", 160, 300, 400)
     resident: list[float] = []
-    segment = module._segment
+    write = module._write
 
-    def watched(*arguments: Any) -> float:
+    def watched(*arguments: Any) -> None:
         resident.append(int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6)
-        return segment(*arguments)
+        write(*arguments)
 
-    monkeypatch.setattr(module, "_segment", watched)
+    monkeypatch.setattr(module, "_write", watched)
     predict(finished, video, tmp_path / "out", overlay=True)
     assert len(resident) == 160
     assert max(resident[20:]) - resident[20] < 20  # megabytes
