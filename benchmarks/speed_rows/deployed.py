@@ -20,7 +20,7 @@ from monai_difom.apps.deployed.facts import Deployment
 from monai_difom.apps.deployed.runners import open_runner
 from monai_difom.apps.export.formats import FORMATS
 from monai_difom.apps.export.writers import Work
-from monai_difom.apps.predict import predict
+from monai_difom.apps.predict.predict import predict
 from monai_difom.apps.predict.video import video_writer
 from monai_difom.networks.nets import DifomUNet
 from speed_rows.relay import take_turns
