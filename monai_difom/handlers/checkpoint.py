@@ -14,11 +14,10 @@ from ignite.engine import Engine, Events
 from ..engines.trainer import DistillationTrainer
 from ..networks.student import network_state
 from ..utils import is_main_rank, save_state
-from ..utils.weight_files import LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
+from ..utils.weight_files import KEPT, LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
 
 logger = logging.getLogger(__name__)
 
-KEPT = ("best", "last")  # what model.pt can be
 FEW_IMAGES = 50  # fewer choose an epoch by luck: 25 cost a student 2 points, 90 nothing (benchmarks/gain.md)
 
 

@@ -8,3 +8,7 @@ STATE_BEFORE = "last_before.pt"  # the one before, for when the last is damaged
 STUDENT = "model.pt"  # the best student
 LAST_STUDENT = "last_model.pt"  # the student after the last epoch
 BUNDLE_WEIGHTS = f"{MODELS}/{STUDENT}"  # MONAI's own place for the weights of a bundle
+KEPT = (
+    "best",
+    "last",
+)  # which student the first one may be: the best by validation, or that after the last epoch

@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ...utils.values import flag, number, refusal, sides, whole
+from ...utils.weight_files import KEPT
 
 Check = Callable[[Any, str], Any]
 
@@ -80,7 +81,7 @@ CHECKS: dict[str, Check] = {
     "epoch_steps": _or_none(partial(whole, least=1, example=100)),
     "val_interval": _count,
     "save_interval": _count,
-    "keep": _among("best", "last"),
+    "keep": _among(*KEPT),
     "seed": partial(whole, least=0, most=2**32 - 1),
     "num_workers": partial(whole, least=0, most=1024),
     "cache_rate": partial(_share, example=1.0),
