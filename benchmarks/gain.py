@@ -117,6 +117,7 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "soft masks", (1, 2)),
     ("unseen", "soft masks", (1, 2)),
     ("few", "soft masks, three quarters", (0,)),
+    ("very few", "soft masks, three quarters", (0, 1, 2)),
     ("very few", "masks of other images", (0,)),
     ("very few", "student ensemble", (0,)),
     ("very few", "true masks", (0,)),
