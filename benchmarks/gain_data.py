@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from monai_difom.data import clinicdb_sequence, test_sets, training_pairs
+from monai_difom.utils import atomic_path, locked
 
 VALIDATION = 90
 TESTED_SEQUENCES = range(3, 30, 3)  # every third of the 29
@@ -61,10 +62,18 @@ def split_centres(data: Path) -> dict[str, list[tuple[Path, Path]]]:
 
 
 def lay_out(data: Path, folder: Path, protocol: Protocol) -> Path:
-    """Write a protocol's ``datalist.json``, and a folder of links to its images without masks; done once.
+    """Write a protocol's ``datalist.json``, and a folder of links to its images without masks; done once, by one worker.
 
     The order of Kvasir's images is drawn once, so that fewer labels are a part of more, with the same images for validation.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / "datalist.json").is_file():
+            _lay_out(data, folder, protocol)
+    return folder
+
+
+def _lay_out(data: Path, folder: Path, protocol: Protocol) -> None:
     parts = split_centres(data.resolve())
     kvasir = list(parts["kvasir"])
     random.Random(0).shuffle(kvasir)
@@ -92,8 +101,6 @@ def lay_out(data: Path, folder: Path, protocol: Protocol) -> Path:
         "validation": [entry(*pair) for pair in validation[:count]],
         "test": {name: tests[name] for name in protocol.tests},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "datalist.json").write_text(json.dumps(lists, indent=1))
     masks = {image: mask for part in parts.values() for image, mask in part}
     # a derangement by one place in a drawn order: every image has the mask of another
     drawn = random.Random(1).sample(without, len(without))
@@ -107,13 +114,13 @@ def lay_out(data: Path, folder: Path, protocol: Protocol) -> Path:
             if not link.is_symlink():
                 link.symlink_to(file)
         write_resized(masks[other], image, folder / "shuffled" / f"{image.stem}.png")
-    return folder
+    # last, and at once: a datalist says that everything else is there
+    with atomic_path(folder / "datalist.json") as temporary:
+        temporary.write_text(json.dumps(lists, indent=1))
 
 
 def write_resized(mask: Path, image: Path, file: Path) -> None:
     """Write another image's mask at an image's size."""
-    if file.is_file():
-        return
     with Image.open(image) as opened:
         size = opened.size
     with Image.open(mask) as opened:

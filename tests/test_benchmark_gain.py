@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -99,6 +100,15 @@ def test_masks_of_other_images_are_of_others_and_of_the_right_size(
     names = {file.stem for file in (folder / "unlabelled").iterdir()}
     for kind in ("truth", "shuffled"):
         assert {file.stem for file in (folder / kind).iterdir()} == names
+
+
+def test_workers_that_begin_at_once_lay_out_a_protocol_once(
+    gain: ModuleType, centres: Path, tmp_path: Path
+) -> None:
+    few = gain.PROTOCOLS["few"]
+    with ThreadPoolExecutor(4) as workers:
+        done = [workers.submit(gain.lay_out, centres, tmp_path / "few", few) for _ in range(4)]
+        assert {future.result() for future in done} == {tmp_path / "few"}
 
 
 def test_a_mark_of_a_worker_that_is_gone_is_no_claim(gain: ModuleType, tmp_path: Path) -> None:
