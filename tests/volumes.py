@@ -65,6 +65,38 @@ def unet_definition(**changes: Any) -> dict[str, Any]:
     }
 
 
+def make_zoo_bundle(folder: Path) -> Path:
+    """A bundle of volumes with a random network as MONAI's model zoo has them: JSON, background in channel 0."""
+    torch.manual_seed(7)
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    definition = unet_definition(out_channels=2)
+    torch.save(UNet(**definition).state_dict(), folder / "models" / "model.pt")
+    window = {"a_min": -57, "a_max": 164, "b_min": 0, "b_max": 1, "clip": True}
+    steps = [
+        {"_target_": "LoadImaged"},
+        {"_target_": "EnsureChannelFirstd"},
+        {"_target_": "Orientationd", "axcodes": "RAS"},
+        {"_target_": "Spacingd", "pixdim": [1.2, 1.2, 2.0], "mode": "bilinear"},
+        {"_target_": "ScaleIntensityRanged", **window},
+        {"_target_": "EnsureTyped"},
+    ]
+    config = {
+        "network_def": {"_target_": "UNet", **definition},
+        "preprocessing": {"_target_": "Compose", "transforms": [{**step, "keys": "image"} for step in steps]},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 16], "overlap": 0.25},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [{"_target_": "Activationsd", "keys": "pred", "softmax": True}],
+        },
+    }
+    output = {"num_channels": 2, "channel_def": {"0": "background", "1": "spleen"}}
+    metadata = {"network_data_format": {"outputs": {"pred": output}}}
+    for name, content in (("inference", config), ("metadata", metadata)):
+        (folder / "configs" / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
 def make_teacher_bundle(folder: Path) -> Path:
     """A MONAI Bundle folder with a random network, as a person downloads one."""
     torch.manual_seed(7)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         transfer_items,
         transfer_of_labelled,
     )
-    from .unlabelled import check_unlabelled, unlabelled_images, unlabelled_items
+    from .unlabelled import check_unlabelled, unlabelled_images, unlabelled_items, unlabelled_volumes
     from .volume_grids import CheckVolumesd
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -66,7 +66,7 @@ else:
             "synthetic": "make_polyps polyp_image",
             "synthetic_fluoroscopy": "STRUCTURES make_fluoroscopy swallow_frame",
             "transfer": "image_chain strong_augmentation transfer_items transfer_of_labelled",
-            "unlabelled": "check_unlabelled unlabelled_images unlabelled_items",
+            "unlabelled": "check_unlabelled unlabelled_images unlabelled_items unlabelled_volumes",
             "volume_grids": "CheckVolumesd",
         },
     )

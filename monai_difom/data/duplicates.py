@@ -18,6 +18,7 @@ from scipy.fft import dctn
 from tqdm import tqdm
 
 from ..transforms import read_picture_file
+from ..transforms.volume_file import hanging_of, open_volume, volume_values
 from ..utils import atomic_path, few, file_digest, write_json
 
 _SIDE, _HASHED = 16, 32
@@ -62,6 +63,20 @@ def fingerprint(path: str | os.PathLike, view: int = 0) -> Fingerprint:
     grey = grey / max(float(np.linalg.norm(grey)), 1e-9)
     low = dctn(reduced(_HASHED), norm="ortho")[:8, :8].ravel()
     return Fingerprint(file_digest(path), pixels, grey, low > np.median(low[1:]))
+
+
+def volume_digest(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of the values of a NIfTI volume, the same for each storage order and compression.
+
+    Args:
+        path: NIfTI file of three axes.
+
+    Raises:
+        ValueError: see `monai_difom.transforms.volume_file.open_volume`.
+    """
+    volume = open_volume(path)
+    slices = np.ascontiguousarray(hanging_of(volume).slices(volume_values(volume, path)), np.float32)
+    return hashlib.sha256(repr(slices.shape).encode() + slices.tobytes()).hexdigest()
 
 
 def distances(

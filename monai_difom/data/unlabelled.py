@@ -13,10 +13,11 @@ from tqdm import tqdm
 from ..transforms.picture_file import PICTURE_SUFFIXES, is_picture
 from ..utils.names import few
 from .datalists import train_validation
-from .duplicates import Fingerprint, fingerprint
+from .duplicates import Fingerprint, fingerprint, volume_digest
 from .feature_store import image_keys
 from .folder_files import files_below
-from .items import Item, is_volume
+from .items import NIFTI_SUFFIXES, Item, is_volume, name_of
+from .nifti import volume_sets
 
 #: stands for the training images of the data set beyond ``limit``, without their masks
 REST = "rest"
@@ -27,12 +28,15 @@ SAME = 4.5e-4
 _SHARE, _LARGEST = 0.02, 5e-3
 
 
-def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict[str, str]]:
+def unlabelled_images(
+    folder: str | Path, limit: int | None = None, volumes: bool = False
+) -> list[dict[str, str]]:
     """Return the images of a folder, with those of its subfolders, as items without a label.
 
     Args:
         folder: folder of pictures; links to folders are followed, and files that are no pictures named in a warning.
         limit: use the first ``limit`` images; None for all.
+        volumes: take NIfTI files, and not pictures.
 
     Returns:
         ``[{"image": path, "group": name}, ...]``, sorted by path.
@@ -46,10 +50,11 @@ def unlabelled_images(folder: str | Path, limit: int | None = None) -> list[dict
         raise FileNotFoundError(f"there is no folder of images at {root}.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; allowed is a number of images from 1, or none for all of them.")
-    found = files_below(root, is_picture)
+    found = files_below(root, is_volume if volumes else is_picture)
     if not found:
-        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(PICTURE_SUFFIXES)}.")
-    return [{"image": str(path), "group": path.stem} for path in found[:limit]]
+        allowed = NIFTI_SUFFIXES if volumes else PICTURE_SUFFIXES
+        raise ValueError(f"{root} holds no images. Allowed types: {', '.join(allowed)}.")
+    return [{"image": str(path), "group": name_of(path)} for path in found[:limit]]
 
 
 def unlabelled_items(
@@ -81,12 +86,52 @@ def unlabelled_items(
     """
     if not unlabelled:
         return []
-    sources = [unlabelled] if isinstance(unlabelled, (str, Path)) else list(unlabelled)
     train = train_validation(dataset_dir, fraction, seed, None, group)[0]
+    return _without_labels(unlabelled, train, limit, volumes=False)
+
+
+def unlabelled_volumes(
+    unlabelled: str | Path | Sequence[str | Path] | None,
+    dataset_dir: str | Path,
+    test_fraction: float = 0.2,
+    fraction: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+) -> list[Item]:
+    """Return the NIfTI volumes that a training uses without masks: `unlabelled_items` of volumes.
+
+    Args:
+        unlabelled: see `unlabelled_items`; folders of NIfTI files.
+        dataset_dir: the data set, and how it is split: see `volume_sets`.
+        test_fraction: share of the test volumes where the data set has none of its own; they are never among those returned.
+        fraction: share of the validation volumes.
+        seed: seed of the split.
+        limit: number of labelled volumes.
+
+    Returns:
+        ``[{"image": path, "group": name}, ...]``.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a folder without volumes, or nothing but labelled volumes.
+    """
+    if not unlabelled:
+        return []
+    train = volume_sets(dataset_dir, test_fraction, fraction, seed)[0]
+    return _without_labels(unlabelled, train, limit, volumes=True)
+
+
+def _without_labels(
+    unlabelled: str | Path | Sequence[str | Path], train: Sequence[Item], limit: int | None, volumes: bool
+) -> list[Item]:
+    """What the sources hold beside the labelled items: the first ``limit`` of the training items, None for all."""
+    sources = [unlabelled] if isinstance(unlabelled, (str, Path)) else list(unlabelled)
     labelled, beyond = train[:limit], train[len(train[:limit]) :]
     found: list[Item] = []
     for source in sources:
-        items: Sequence[Mapping[str, Any]] = beyond if source == REST else unlabelled_images(source)
+        items: Sequence[Mapping[str, Any]] = (
+            beyond if source == REST else unlabelled_images(source, volumes=volumes)
+        )
         found += [{key: value for key, value in item.items() if key != "label"} for item in items]
     taken = set(image_keys(labelled))
     kept = []
@@ -110,7 +155,8 @@ def check_unlabelled(
 
     What counts is the picture and not the name: files with the same pixels, and near copies (saved anew, resized, brightened a
     little) in any of the eight dihedral views: nearer than `SAME`, or fifty times nearer than any two held-out images are to each
-    other. A student that was trained on a test image cannot be tested on it.
+    other. Volumes are held out where their values are the same, in any storage order and compression. A student that was trained
+    on a test image cannot be tested on it.
 
     Args:
         unlabelled: items that are trained on.
@@ -124,6 +170,7 @@ def check_unlabelled(
     Raises:
         ValueError: names the pairs.
     """
+    _check_volumes(unlabelled, held_out)
     others = [(name, path) for name, items in held_out.items() for path in _pictures(items)]
     images = _pictures(unlabelled)
     if not images or not others:
@@ -147,12 +194,29 @@ def check_unlabelled(
             name, path = others[place[number] if equal is None else equal]
             word = "nearly equals" if equal is None else "equals"
             problems.append(f"{images[number]} {word} {path} ({name})")
+    _refuse(problems, len(images))
+    return {"images": len(images), "held_out": len(others), "nearest": float(nearest.min())}
+
+
+def _check_volumes(
+    unlabelled: Sequence[Mapping[str, Any]], held_out: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
+    volumes = _paths(unlabelled, volumes=True)
+    known = {
+        volume_digest(path): f"{path} ({name})"
+        for name, items in held_out.items()
+        for path in (_paths(items, volumes=True) if volumes else ())
+    }
+    found = {path: known.get(volume_digest(path)) for path in (volumes if known else ())}
+    _refuse([f"{path} equals {other}" for path, other in found.items() if other], len(volumes))
+
+
+def _refuse(problems: Sequence[str], number: int) -> None:
     if problems:
         raise ValueError(
-            f"{len(problems)} of {len(images)} images without masks are held out for validation or test: {few(problems)}. Remove "
+            f"{len(problems)} of {number} images without masks are held out for validation or test: {few(problems)}. Remove "
             "them from unlabelled: what was trained on an image cannot be tested on it."
         )
-    return {"images": len(images), "held_out": len(others), "nearest": float(nearest.min())}
 
 
 def _nearest(grey: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +242,11 @@ def _limit(references: np.ndarray) -> float:
 
 
 def _pictures(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Paths of the items whose image is one picture; volumes and images in several files are not compared."""
+    """Paths of the items whose image is one picture."""
+    return _paths(items, volumes=False)
+
+
+def _paths(items: Sequence[Mapping[str, Any]], volumes: bool) -> list[str]:
+    """Paths of the items whose image is one picture, or one volume; images in several files are not compared."""
     paths = [os.fspath(item["image"]) for item in items if isinstance(item["image"], (str, os.PathLike))]
-    return [path for path in paths if not is_volume(path)]
+    return [path for path in paths if is_volume(path) == volumes]

@@ -141,6 +141,37 @@ def test_the_trained_bundle_scores_volumes_like_the_training(
     assert found["settings"]["unit"] == "mm"
 
 
+def test_a_trained_bundle_labels_volumes_for_a_student_of_the_soft_masks_recipe(
+    trained: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**options, "teacher_bundle": str(trained / "bundle"), "limit": 2, "label_views": 1}
+    files = [*FILES, str(ROOT / "configs" / "recipes" / "soft_masks.yaml")]
+    flow = workflow(files, {**given, "report": False}, tmp_path)
+    labels: list[str] = []
+    read = nibabel.load
+
+    def noted(path: Any, *args: Any, **keywords: Any) -> Any:
+        labels.append(Path(path).as_posix())
+        return read(path, *args, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nibabel.load", noted)
+        flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["recipe"] == "soft_masks"
+    assert (summary["labelled"], summary["unlabelled"]) == (2, 2)
+    assert 0 <= summary["test_sets"]["test"]["dice"] <= 1
+    index = json.loads((tmp_path / "soft_masks" / "soft_masks.json").read_text())
+    assert list(index["teachers"]) == ["bundle"]
+    assert len(index["entries"]) == 4
+    unlabelled = flow.parser.get_parsed_content("unlabelled_data")
+    drawn = [str(item["image"]).replace("/images/", "/masks/") for item in unlabelled]
+    assert labels
+    assert not set(drawn) & set(labels)
+    state = load_state(tmp_path / "models" / "model.pt")
+    assert not any("teacher" in key for key in state)
+
+
 class Bright(torch.nn.Module):
     """A student that marks what is bright, so that the way back is visible."""
 

@@ -253,8 +253,8 @@ def test_an_image_without_any_mask_is_refused_by_name(items, soft):
 
 def test_an_augmentation_that_would_leave_soft_masks_behind_is_refused(items, soft):
     for wrong, message in (
-        (RandViewd(["image", "label"]), "RandViewd changes the label and not the soft mask"),
-        (RandFlipd(["image", "label"]), "RandFlipd changes the label and not the soft mask"),
+        (RandViewd(["image", "label"]), "RandViewd changes the image and not the soft mask"),
+        (RandFlipd(["image", "label"]), "RandFlipd changes the image and not the soft mask"),
         (NormalizeImaged("image"), "never uses the soft masks"),
     ):
         with pytest.raises(ValueError, match=message):

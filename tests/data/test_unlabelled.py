@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
@@ -15,8 +17,11 @@ from monai_difom.data import (
     train_validation,
     unlabelled_images,
     unlabelled_items,
+    unlabelled_volumes,
+    volume_sets,
 )
 from tests.tiny import make_data
+from tests.volumes import make_volumes
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +102,30 @@ def test_neighbouring_frames_of_real_videos_are_no_copies(shared_data: Path) -> 
     held = {int(item["group"]) for item in test}
     near = [item for item in train if int(item["group"]) + 1 in held or int(item["group"]) - 1 in held]
     assert 4.5e-4 < check_unlabelled(near, {"CVC-ClinicDB": test}, progress=False)["nearest"] < 0.01
+
+
+def test_volumes_without_masks_are_never_those_that_are_tested_or_validated(tmp_path: Path) -> None:
+    data = make_volumes(tmp_path / "data", 8)
+    train, validation, tests = volume_sets(data, limit=2)
+    rest = unlabelled_volumes("rest", data, limit=2)
+    held_out = names([*validation, *tests["test"]])
+    assert len(rest) == 8 - 2 - len(held_out)
+    assert not any("label" in item for item in rest)
+    assert not set(names(rest)) & {*names(train), *held_out}
+    assert names(unlabelled_volumes(data / "images", data, limit=2))
+    assert unlabelled_volumes(None, data) == []
+
+
+def test_a_held_out_volume_is_found_by_its_values_in_any_storage_order(tmp_path: Path) -> None:
+    data = make_volumes(tmp_path / "data", 4)
+    _, _, tests = volume_sets(data)
+    (tested,) = tests["test"]
+    volume = nibabel.load(tested["image"])
+    turned = volume.as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
+    (tmp_path / "more").mkdir()
+    nibabel.save(turned, tmp_path / "more" / "other_name.nii")
+    items = unlabelled_volumes(tmp_path / "more", data)
+    with pytest.raises(ValueError, match=r"1 of 1 images without masks are held out.*other_name\.nii equals"):
+        check_unlabelled(items, tests, progress=False)
+    train = [{"image": item["image"]} for item in volume_sets(data)[0]]
+    assert check_unlabelled(train, tests, progress=False)["nearest"] is None

@@ -16,32 +16,25 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ...data import SoftMaskError, SoftMasks, SoftMaskWriter, image_keys, unlabelled_images
-from ...data.feature_store import image_name
+from ...data import SoftMaskError, SoftMasks, SoftMaskWriter
 from ...data.soft_masks import certainty, disagreement
 from ...data.soft_masks.store import check_not_constant
 from ...transforms import VIEWS, allowed_views
 from ...utils import all_ranks_here, is_main_rank, own_rank, world_size
 from ..predict.sources import BadPictureError, read_picture
+from .images import Images, ToLabel, are_volumes, images_to_label
 from .page import label_page
 from .ranking import copy_next, look_of, write_ranking
-from .teachers import MaskTeacher, open_teachers, prepared
+from .teachers import MaskTeacher, heard, open_teachers, prepared
+from .volumes import label_volumes
 
 logger = logging.getLogger(__name__)
-Images = str | os.PathLike | Sequence[str | os.PathLike | Mapping[str, Any]]
 _AHEAD = 3  # groups of images that are loaded while the networks run
-
-
-@dataclass(frozen=True)
-class _Image:
-    key: str
-    name: str
-    path: str
 
 
 @dataclass
 class _Loaded:
-    image: _Image
+    image: ToLabel
     size: tuple[int, int]
     inputs: dict[Any, torch.Tensor]
     look: str
@@ -69,7 +62,7 @@ def label_images(
 
     Args:
         teachers: folders and files, see `open_teachers`.
-        images: a folder, with its subfolders; or paths, or items with ``image``.
+        images: a folder, with its subfolders; or paths, or items with ``image``: pictures, or NIfTI volumes for teachers of such.
         output_dir: folder of the soft masks (see `monai_difom.data.SoftMasks`), ``label_next.csv`` and ``autolabel.html``.
         views: dihedral views that a network sees: their number (the first ones) or their numbers; of teachers whose input is not
             square those that keep its shape.
@@ -100,17 +93,24 @@ def label_images(
             f"views is {views}; allowed is a number from 1 to 8, or a list of numbers from 0 to 7."
         )
     found = open_teachers(teachers, structures, device)
-    listed = _listed(images, progress and is_main_rank())
+    of_volumes = are_volumes(found)
+    listed = images_to_label(images, of_volumes, progress and is_main_rank())
     _check_maps(found, listed, output_dir, progress and is_main_rank())
     signatures = {teacher.name: teacher.signature for teacher in found}
     writer = SoftMaskWriter(output_dir, found[0].structures, signatures, chosen, dtype, own_rank())
     # by number, not by what is left: every process must know its own without asking
     own = listed[own_rank() :: world_size()]
     left = set(writer.missing([image.key for image in own]))
-    labeller = _Labeller(found, writer, chosen, workers, skip_bad, progress and is_main_rank())
-    labeller.run([image for image in own if image.key in left], len(own))
+    todo = [image for image in own if image.key in left]
+    shows = progress and is_main_rank()
+    if of_volumes:
+        written, skipped = label_volumes(found, writer, todo, chosen, skip_bad, shows)
+    else:
+        labeller = _Labeller(found, writer, chosen, workers, skip_bad, shows)
+        labeller.run(todo, len(own))
+        written, skipped = labeller.written, labeller.skipped
     all_ranks_here()
-    result = {"written": labeller.written, "skipped": labeller.skipped}
+    result = {"written": written, "skipped": skipped}
     if is_main_rank():
         masks = writer.finish()
         result |= _conclude(masks, listed, found, shown, copied)
@@ -118,24 +118,8 @@ def label_images(
     return {**result, "seconds": time.perf_counter() - begun}
 
 
-def _listed(images: Images, progress: bool) -> list[_Image]:
-    """Every different image once, in order."""
-    if isinstance(images, (str, os.PathLike)):
-        paths = [item["image"] for item in unlabelled_images(Path(images))]
-    else:
-        paths = [os.fspath(i["image"] if isinstance(i, Mapping) else i) for i in images]
-    if not paths:
-        raise ValueError("there are no images to label.")
-    keys = image_keys([{"image": path} for path in paths], progress)
-    named = {
-        key: _Image(key, image_name({"image": path}), path)
-        for key, path in reversed(list(zip(keys, paths, strict=True)))
-    }
-    return [named[key] for key in dict.fromkeys(keys)]
-
-
 def _check_maps(
-    teachers: Sequence[MaskTeacher], images: Sequence[_Image], output: Any, progress: bool
+    teachers: Sequence[MaskTeacher], images: Sequence[ToLabel], output: Any, progress: bool
 ) -> None:
     for teacher in teachers:
         if teacher.maps is not None:
@@ -145,7 +129,7 @@ def _check_maps(
 
 
 def _conclude(
-    masks: SoftMasks, images: Sequence[_Image], teachers: Sequence[MaskTeacher], shown: int, copied: int
+    masks: SoftMasks, images: Sequence[ToLabel], teachers: Sequence[MaskTeacher], shown: int, copied: int
 ) -> dict[str, Any]:
     paths = {image.key: image.path for image in images if image.key in masks.entries}
     entries = [masks.entries[key] for key in paths]
@@ -192,7 +176,7 @@ class _Labeller:
         self.written = 0
         self.skipped: list[str] = []
 
-    def run(self, images: Sequence[_Image], total: int) -> None:
+    def run(self, images: Sequence[ToLabel], total: int) -> None:
         bar = tqdm(
             total=total,
             initial=total - len(images),
@@ -220,7 +204,7 @@ class _Labeller:
         self.written += 1
         bar.update()
 
-    def _groups(self, images: Sequence[_Image], loaders: ThreadPoolExecutor) -> Iterator[list[_Loaded]]:
+    def _groups(self, images: Sequence[ToLabel], loaders: ThreadPoolExecutor) -> Iterator[list[_Loaded]]:
         """Yield loaded images, as many as a pass takes."""
         waiting: deque[list[Future]] = deque()
         starts = range(0, len(images), self.group)
@@ -232,7 +216,7 @@ class _Labeller:
                 loaded = [future.result() for future in waiting.popleft()]
                 yield [found for found in loaded if found is not None]
 
-    def _load(self, image: _Image) -> _Loaded | None:
+    def _load(self, image: ToLabel) -> _Loaded | None:
         try:
             pictures = {count: read_picture(image.path, count) for count in self.channels}
         except BadPictureError as error:
@@ -251,9 +235,9 @@ class _Labeller:
     def _said(self, group: list[_Loaded]) -> Iterator[tuple[_Loaded, dict[str, torch.Tensor]]]:
         """Yield every image of a group with what its teachers say, ``(V, K, h, w)`` each."""
         said: list[dict[str, torch.Tensor]] = [{} for _ in group]
-        heard = [set(self._heard(loaded.image.key)) for loaded in group]
+        names_of = [set(heard(self.teachers, loaded.image.key)) for loaded in group]
         for teacher in self.teachers:
-            rows = [row for row, names in enumerate(heard) if teacher.name in names]
+            rows = [row for row, names in enumerate(names_of) if teacher.name in names]
             if teacher.predict is None or not rows:
                 continue
             batch = torch.stack([group[row].inputs[_input_of(teacher)] for row in rows])
@@ -262,15 +246,10 @@ class _Labeller:
                 said[row][teacher.name] = found[:, place]
         yield from zip(group, said, strict=True)
 
-    def _heard(self, key: str) -> list[str]:
-        """Names of those that label an image: they have not learned its mask, unless all have."""
-        new = [teacher.name for teacher in self.teachers if key not in teacher.trained_on]
-        return new or [teacher.name for teacher in self.teachers]
-
     def _write(self, loaded: _Loaded, said: dict[str, torch.Tensor]) -> None:
         image, size = loaded.image, loaded.size
-        heard = self._heard(image.key)
-        maps = {t.name: t.maps.read(image.path, size) for t in self.teachers if t.maps and t.name in heard}
+        names = heard(self.teachers, image.key)
+        maps = {t.name: t.maps.read(image.path, size) for t in self.teachers if t.maps and t.name in names}
         probability = _mean(said, maps, size)
         self.writer.write(
             image.key,
@@ -278,8 +257,8 @@ class _Labeller:
             probability,
             certainty(probability),
             disagreement(_members(said, maps)),
-            heard,
-            any(image.key in t.trained_on for t in self.teachers if t.name in heard),
+            names,
+            any(image.key in t.trained_on for t in self.teachers if t.name in names),
             loaded.look,
         )
 

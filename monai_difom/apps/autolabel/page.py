@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from markupsafe import Markup
 from PIL import Image
 
 from ...data import SoftMasks
+from ...data.items import is_volume
+from ...transforms.volume_file import hanging_of, open_volume
 from ...utils import atomic_path
 from ..predict.contours import COLORS, draw_contours
 from ..predict.sources import read_picture
 from ..report.html import NONE, document, grid, join, number, piece, section, table
 from .adapted import AdaptedTeacher
+from .volumes import axial_slice
 
 _TILE = 360  # pixels of the longer side of a picture on the page
 
@@ -111,17 +115,28 @@ def _tiles(masks: SoftMasks, rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _tile(masks: SoftMasks, row: Mapping[str, Any]) -> Markup:
     """A picture with contours and its figures."""
-    picture = read_picture(row["image"])
+    picture, probability = _shown(masks, row["image"])
     share = min(1.0, _TILE / max(picture.shape[:2]))
     size = tuple(max(1, round(side * share)) for side in picture.shape[:2])
     small = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
-    found = F.interpolate(masks.read(row["image"])[None], size, mode="bilinear", align_corners=False)[0]
+    found = F.interpolate(probability[None], size, mode="bilinear", align_corners=False)[0]
     stream = io.BytesIO()
     Image.fromarray(draw_contours(small, (found > 0.5).numpy(), 2)).save(stream, "JPEG", quality=85)
     name = Path(row["image"]).name
     caption = f"{name}: certainty {row['certainty']:.2f}, disagreement {row['disagreement']:.2f}"
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return piece("picture", data, caption)
+
+
+def _shown(masks: SoftMasks, image: str) -> tuple[np.ndarray, torch.Tensor]:
+    """A picture ``(H, W, 3)`` and its soft mask ``(K, H, W)``; of a volume the axial slice with most of the structures."""
+    probability = masks.read(image)
+    if not is_volume(image):
+        return read_picture(image), probability
+    hanging = hanging_of(open_volume(image))
+    slices = torch.from_numpy(np.stack([hanging.slices(part).copy() for part in probability.numpy()]))
+    number = int((slices > 0.5).sum((0, 2, 3)).argmax())
+    return axial_slice(image, number).repeat(3, axis=2), slices[:, number]
 
 
 def _swatch(place: int, name: str) -> Markup:

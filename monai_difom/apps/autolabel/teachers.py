@@ -21,6 +21,7 @@ from ...utils.probabilities import checked_probabilities
 from ..deployed.facts import METADATA, Deployment, read_deployment
 from ..deployed.network import WEIGHTS, load_network, network_definition
 from ..deployed.runners import find_bundle, named_channels, network_runner, open_runner
+from ..deployed.volumes import VolumeDeployment, is_volume_bundle, read_volume_deployment
 from ..export.formats import FORMATS
 from .adapted import TEACHER, read_adapted
 
@@ -42,10 +43,12 @@ class MaskTeacher:
         signature: what changes whenever it would say something else.
         structures: names of its channels.
         facts: from pixels to its input; None for maps.
-        predict: input ``(B, C, h, w)`` -> probabilities ``(B, K, h, w)``, both on the CPU; None for maps.
+        predict: input ``(B, C, h, w)`` -> probabilities ``(B, K, h, w)``, both on the CPU; of volumes windows -> logits; None for
+            maps.
         batch: images in one pass.
         maps: reader of maps that are there already; None for a network.
         trained_on: digests of the images whose masks it has learned.
+        volumes: what stands around a network of volumes; None where it labels pictures.
     """
 
     name: str
@@ -56,11 +59,23 @@ class MaskTeacher:
     batch: int = 1
     maps: SoftMasks | MapFolder | None = None
     trained_on: frozenset[str] = field(default_factory=frozenset)
+    volumes: VolumeDeployment | None = None
 
     def probabilities(self, images: torch.Tensor, views: Sequence[int]) -> torch.Tensor:
         """Return what a network says of each view, turned back: ``(V, B, K, h, w)`` of prepared images ``(B, C, h, w)``."""
         assert self.predict is not None
         return torch.stack([invert_view(self.predict(apply_view(images, view)), view) for view in views])
+
+
+def heard(teachers: Sequence[MaskTeacher], key: str) -> list[str]:
+    """Return the names of those that label an image: they have not learned its mask, unless all have.
+
+    Args:
+        teachers: all teachers.
+        key: digest of the image.
+    """
+    new = [teacher.name for teacher in teachers if key not in teacher.trained_on]
+    return new or [teacher.name for teacher in teachers]
 
 
 def open_teachers(
@@ -149,10 +164,26 @@ def _bundle(bundle: Path, name: str, device: torch.device | str) -> MaskTeacher:
         found = [bundle / form.file for form in forms if (bundle / form.file).is_file()]
         if found:
             return replace(_exported(found[0]), name=name)
+    if is_volume_bundle(bundle):
+        return _of_volumes(bundle, name, device)
     network = load_network(bundle)
     facts = named_channels(network_runner(network, file, read_deployment(bundle)))
     signature = _digest([file_digest(file), network_definition(bundle), facts.as_dict()])
     return _torch(name, signature, network, facts, device)
+
+
+def _of_volumes(bundle: Path, name: str, device: torch.device | str) -> MaskTeacher:
+    facts = read_volume_deployment(bundle)
+    place = torch.device(device)
+    network = load_network(bundle).to(place).eval().requires_grad_(False)
+
+    @torch.no_grad()  # sliding windows write into what it returns, which inference mode does not allow
+    def predict(windows: torch.Tensor) -> torch.Tensor:
+        return network(windows.to(place)).cpu()
+
+    facts.check(predict)  # before any volume is read
+    signature = _digest([file_digest(bundle / WEIGHTS), network_definition(bundle), facts.as_dict()])
+    return MaskTeacher(name, signature, facts.structures, predict=predict, volumes=facts)
 
 
 def _torch(

@@ -194,10 +194,16 @@ def _facts_of(folder: Path) -> Deployment:
         std=tuple(normalise.get("std", IMAGENET_STD)),
         activation="softmax" if softmax else "sigmoid",
         threshold=float(after.get("AsDiscreted", {}).get("threshold") or 0.5),
-        structures=_structures(metadata, resolved(folder / INFERENCE, "structures"), softmax),
+        structures=structures_of(metadata, resolved(folder / INFERENCE, "structures"), softmax),
         plane=str(resolved(folder / INFERENCE, "plane") or "axial"),
         window=_window(resolved(folder / INFERENCE, "window")),
     )
+
+
+def inference_config(bundle: str | os.PathLike) -> Path:
+    """Return the configuration of a bundle's inference, YAML or JSON; the first where there is none."""
+    places = [Path(bundle) / f"configs/inference.{end}" for end in ("yaml", "json", "yml")]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _window(found: Any) -> tuple[float, float] | None:
@@ -210,7 +216,14 @@ def _transforms(config: Path, name: str) -> dict[str, dict[str, Any]]:
     return {str(t.get("_target_", "")).rpartition(".")[2]: t for t in found.get("transforms", [])}
 
 
-def _structures(metadata: Mapping[str, Any], named: Any, softmax: bool) -> tuple[str, ...]:
+def structures_of(metadata: Mapping[str, Any], named: Any, softmax: bool) -> tuple[str, ...]:
+    """Return the names of a bundle's foreground channels.
+
+    Args:
+        metadata: content of its ``metadata.json``.
+        named: ``structures`` of its configuration; None where it has none.
+        softmax: whether channel 0 is the background.
+    """
     if isinstance(named, list) and named != ["foreground"]:  # which says nothing; the metadata may
         return tuple(str(name) for name in named)
     output = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {})

@@ -13,7 +13,7 @@ from ...networks.definition import build_network, check_definition, deployed_def
 from ...networks.weights import fill_network, read_weights
 from ...utils.configurations import resolved
 from ...utils.weight_files import BUNDLE_WEIGHTS
-from .facts import INFERENCE
+from .facts import inference_config
 
 NETWORK, WEIGHTS = "network_def", BUNDLE_WEIGHTS
 
@@ -25,12 +25,12 @@ def network_definition(bundle: str | os.PathLike) -> dict[str, Any]:
     bundle fill all of it.
 
     Args:
-        bundle: folder with ``configs/inference.yaml``.
+        bundle: folder with ``configs/inference.yaml``, or JSON.
 
     Raises:
         ValueError: the configuration has no ``network_def``, or one that could run code; see `check_definition`.
     """
-    file = Path(bundle) / INFERENCE
+    file = inference_config(bundle)
     found = resolved(file, NETWORK)
     if not isinstance(found, dict) or "_target_" not in found:
         raise ValueError(f"{file} has no {NETWORK} with a _target_.")
@@ -50,8 +50,9 @@ def load_network(bundle: str | os.PathLike) -> nn.Module:
     file = folder / WEIGHTS
     definition = network_definition(folder)
     state = read_weights(file, "It is what a training leaves.")
-    network = build_network(definition, f"{folder / INFERENCE}: {NETWORK}", file.stat().st_size)
-    advice = f"{NETWORK} of {INFERENCE} is not the network that was trained."
+    config = inference_config(folder)
+    network = build_network(definition, f"{config}: {NETWORK}", file.stat().st_size)
+    advice = f"{NETWORK} of {config.name} is not the network that was trained."
     fill_network(network, state, file, advice)
     return network
 

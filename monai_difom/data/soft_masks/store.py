@@ -2,13 +2,13 @@
 
 ``soft_masks.json`` says what made them (structures, teachers with their signatures, views) and has an entry for each image under
 the digest of its bytes; ``masks/`` has one file per image at the image's own size: an 8-bit PNG of the probability (0 is
-0, 255 is 1), the channels of several structures below each other, or a float16 ``.npy`` ``(K, H, W)``. While the folder is
-being filled, entries stand in ``soft_masks.<rank>.jsonl``, a line per finished image.
+0, 255 is 1), the channels of several structures below each other; of a volume an 8-bit NIfTI file on its grid; or a float16
+``.npy`` ``(K, H, W)`` or ``(K, X, Y, Z)``. While the folder is being filled, entries stand in ``soft_masks.<rank>.jsonl``, a
+line per finished image.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zlib
@@ -17,17 +17,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from ...utils.names import listed
 from ..feature_store import image_key, image_keys, image_name
+from .mask_file import DTYPES, mask_of
 
 FORMAT = 1
 INDEX = "soft_masks.json"
-DTYPES = {"uint8": ".png", "float16": ".npy"}
 SHOWN = 10
 _AGAIN = "Run `python -m monai_difom autolabel` with the same options and these images."
 
@@ -70,7 +68,13 @@ class SoftMasks:
         try:
             index = json.loads(file.read_text(encoding="utf-8"))
             kind, form = index["kind"], index["format"]
-            index["entries"], index["structures"], index["teachers"], index["views"], DTYPES[index["dtype"]]
+            (
+                index["entries"],
+                index["structures"],
+                index["teachers"],
+                index["views"],
+                DTYPES.index(index["dtype"]),
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise SoftMaskError(
                 f"{file} is no index of soft masks: {error!r}. Make them anew in another folder."
@@ -135,10 +139,10 @@ class SoftMasks:
 
         Args:
             image: path of the image; it is found by its bytes, wherever it lies.
-            size: ``(height, width)`` of the image as it was loaded, to be compared.
+            size: ``(height, width)`` of the image as it was loaded, or the three sides of the volume, to be compared.
 
         Returns:
-            ``(K, H, W)`` float32 in [0, 1], at the image's own size.
+            ``(K, H, W)``, of a volume ``(K, X, Y, Z)``, float32 in [0, 1], at the image's own size.
 
         Raises:
             SoftMaskError: there is none, its file is damaged, or it has another size.
@@ -202,25 +206,8 @@ class SoftMasks:
         return f"image {name} has no soft mask"
 
 
-def mask_bytes(probability: torch.Tensor, dtype: str) -> bytes:
-    """Return the content of the file of a soft mask.
-
-    Args:
-        probability: ``(K, H, W)`` in [0, 1].
-        dtype: a name of `DTYPES`.
-    """
-    stream = io.BytesIO()
-    if dtype == "float16":
-        np.save(stream, probability.to(torch.float16).cpu().numpy())
-    else:
-        levels = (probability.float() * 255).round().clamp(0, 255).to(torch.uint8).flatten(0, 1).cpu().numpy()
-        # a soft mask is smooth: harder compression takes twice the time for a few per cent
-        Image.fromarray(levels).save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
-
-
 def read_mask_file(folder: Path, entry: Mapping[str, Any], dtype: str, channels: int) -> torch.Tensor:
-    """Return ``(K, H, W)`` float32 in [0, 1] from the file of an entry.
+    """Return ``(K, H, W)``, of a volume ``(K, X, Y, Z)``, float32 in [0, 1] from the file of an entry.
 
     Raises:
         SoftMaskError: the file is missing, not the one that was written, or of another size.
@@ -233,13 +220,8 @@ def read_mask_file(folder: Path, entry: Mapping[str, Any], dtype: str, channels:
     if zlib.crc32(content) != entry["crc"]:
         raise SoftMaskError(f"{file} is not the file that was written. Remove it. {_AGAIN}")
     try:
-        if dtype == "float16":
-            mask = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False)).float()
-        else:
-            with Image.open(io.BytesIO(content)) as picture:
-                levels = torch.from_numpy(np.array(picture))
-            mask = levels.unflatten(0, (channels, -1)).float() / 255
-    except Exception as error:  # Pillow and numpy raise many kinds for broken files
+        mask = mask_of(content, dtype, channels, entry["size"])
+    except Exception as error:  # Pillow, nibabel and numpy raise many kinds for broken files
         raise SoftMaskError(f"{file} cannot be read ({type(error).__name__}: {error}). {_AGAIN}") from error
     expected = [channels, *entry["size"]]
     if list(mask.shape) != expected:
@@ -304,7 +286,9 @@ def _short(value: Any) -> str:
 
 
 def _other_size(file: Path, found: Sequence[int], image: str | os.PathLike, size: Sequence[int]) -> str:
+    own, wanted = (" x ".join(map(str, each)) for each in (found, size))
+    words = "height x width" if len(found) == 2 else "voxels"
     return (
-        f"{file} is {found[0]} x {found[1]} (height x width), but its image {os.fspath(image)} is {size[0]} x {size[1]}. "
-        "A soft mask has the size of its image: make it anew, or bring the image back."
+        f"{file} is {own} ({words}), but its image {os.fspath(image)} is {wanted}. A soft mask has the size of its image: make "
+        "it anew, or bring the image back."
     )

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...utils import atomic_path, locked, write_json
+from .mask_file import DTYPES, mask_bytes, suffix_of
 from .store import (
-    DTYPES,
     FORMAT,
     INDEX,
     SoftMaskError,
     SoftMasks,
     different,
     journals,
-    mask_bytes,
     read_mask_file,
     unmerged_entries,
 )
@@ -38,7 +38,7 @@ class SoftMaskWriter:
         structures: names of the channels.
         teachers: name of each teacher -> its signature.
         views: dihedral views that every mask is the mean of, see `monai_difom.transforms.VIEWS`.
-        dtype: ``"uint8"`` (PNG) or ``"float16"``.
+        dtype: ``"uint8"`` (PNG, of volumes NIfTI) or ``"float16"``.
         rank: number of this process, from 0: each has its own journal.
 
     Raises:
@@ -126,32 +126,34 @@ class SoftMaskWriter:
         teachers: Sequence[str],
         learned: bool = False,
         look: str = "",
+        affine: np.ndarray | None = None,
     ) -> None:
         """Write the soft mask of one image.
 
         Args:
             key: digest of its bytes.
             name: its name for people.
-            probability: ``(K, H, W)`` in [0, 1], at the image's own size.
+            probability: ``(K, H, W)``, of a volume ``(K, X, Y, Z)``, in [0, 1], at the image's own size.
             certainty: see `certainty`.
             disagreement: see `disagreement`.
             teachers: names of the teachers that said it.
             learned: whether any of them was trained on the image's own mask.
             look: a thumbnail of the image for comparisons, as text.
+            affine: ``(4, 4)`` of a volume, from its voxels to the body.
 
         Raises:
             SoftMaskError: not one channel per structure, or values that are no probabilities.
         """
-        if probability.ndim != 3 or probability.shape[0] != len(self.structures):
+        if probability.ndim not in (3, 4) or probability.shape[0] != len(self.structures):
             raise SoftMaskError(
-                f"the soft mask of {name} has shape {tuple(probability.shape)}; allowed is ({len(self.structures)}, H, W), "
-                f"a channel each for {', '.join(self.structures)}."
+                f"the soft mask of {name} has shape {tuple(probability.shape)}; allowed is ({len(self.structures)}, H, W), of a "
+                f"volume ({len(self.structures)}, X, Y, Z): a channel each for {', '.join(self.structures)}."
             )
         low, high = (float(value) for value in torch.aminmax(probability))
         if not (low >= 0 and high <= 1):  # also what is not a number
             raise SoftMaskError(f"the soft mask of {name} goes from {low:g} to {high:g}; allowed is [0, 1].")
-        content = mask_bytes(probability, self.dtype)
-        file = Path("masks") / f"{key}{DTYPES[self.dtype]}"
+        content = mask_bytes(probability, self.dtype, affine)
+        file = Path("masks") / f"{key}{suffix_of(self.dtype, probability.ndim - 1)}"
         with atomic_path(self.folder / file) as temporary:
             temporary.write_bytes(content)
         entry = {

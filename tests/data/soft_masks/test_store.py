@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import shutil
+import tracemalloc
+import zlib
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,6 +18,7 @@ from PIL import Image
 
 from monai_difom.data import SoftMaskError, SoftMasks, SoftMaskWriter, image_keys
 from monai_difom.data.feature_store import image_name
+from monai_difom.data.soft_masks.store import read_mask_file
 
 TEACHERS = {"a": "1" * 16, "b": "2" * 16}
 
@@ -43,6 +48,37 @@ def fill(
                 key, image_name({"image": images[n]}), probability(n, len(structures)), 0.9, 0.1, ["a"]
             )
     return writer
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+@pytest.mark.parametrize("structures", [("spleen",), ("left", "right")])
+def test_masks_of_volumes_come_back_on_their_grid(
+    dtype: str, structures: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "volume.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((5, 7, 3), np.int16), np.diag([1, 2, 3, 1])), file)
+    (key,) = image_keys([{"image": str(file)}])
+    written = torch.rand(len(structures), 5, 7, 3)
+    writer = SoftMaskWriter(tmp_path / "soft", structures, TEACHERS, [0], dtype)
+    writer.write(key, "volume", written, 0.9, 0.1, ["a"], affine=np.diag([1, 2, 3, 1]))
+    masks = writer.finish()
+    found = masks.read(file, (5, 7, 3))
+    torch.testing.assert_close(found, written, atol=1 / 255, rtol=0)
+    assert writer.missing([key]) == []
+    with pytest.raises(SoftMaskError, match=r"is 5 x 7 x 3 \(voxels\), but its image .* is 5 x 7 x 4"):
+        masks.read(file, (5, 7, 4))
+
+
+def test_a_packed_volume_that_unpacks_to_more_than_its_size_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "x.nii.gz").write_bytes(bomb)
+    entry = {"file": "masks/x.nii.gz", "size": [5, 7, 3], "crc": zlib.crc32(bomb)}
+    tracemalloc.start()
+    with pytest.raises(SoftMaskError, match="cannot be read"):
+        read_mask_file(tmp_path, entry, "uint8", 1)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])
