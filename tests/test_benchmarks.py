@@ -56,6 +56,16 @@ def test_a_row_of_the_speed_benchmark_says_its_figure_in_the_last_line() -> None
     assert set(result["rows"]) == {"start_help", "start_wrong_path"}
 
 
+def test_an_evaluation_holds_no_image_longer_than_it_needs_it() -> None:
+    words = [sys.executable, "benchmarks/memory.py", "--quick", "--rows", "evaluate"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])["evaluate"]
+    assert 10 < found["peak_few"] < 500  # the process's own, not that of the program that started it
+    assert found["kb_per_image"] < 100
+
+
 def test_every_row_of_the_speed_benchmark_is_a_function_and_has_a_line_on_the_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -94,7 +94,7 @@ def open_teachers(
         FileNotFoundError: there is nothing at a path.
         ValueError: something that labels no images, or teachers of different structures.
     """
-    if not given:
+    if not given or None in given:  # null in a configuration
         raise ValueError(f"no teacher was given; allowed are {_ALLOWED}.")
     found: list[MaskTeacher] = []
     for path in given:

@@ -188,7 +188,6 @@ def _facts(runs: Sequence[Run]) -> dict[str, object]:
     sessions = run.record.get("sessions") or []
     latest = sessions[-1] if sessions else {}
     versions = latest.get("versions") or run.summary.get("versions") or {}
-    best = run.summary.get("best") or {}
     seconds = sum(epoch.get("seconds", 0) for epoch in run.history)
     found = {
         "Folder": piece("lines", [str(r.folder) for r in runs]),
@@ -201,9 +200,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, object]:
             "lines", [_phase(phase) for phase in run.summary.get("phases") or _phases_so_far(run)]
         ),
         "Training time": duration(seconds) if seconds else "",
-        "Epoch kept": f"{best['best_epoch']} (validation {number(best['best'])})"
-        if best.get("best") is not None
-        else "",
+        "Epoch kept": run.epoch_kept,
         "Teachers": ", ".join(teachers_of(run)) or "none",
         "Device": latest.get("device", ""),
         "Started": piece("lines", [_moment(s["started"]) + _end(s) for s in sessions]),

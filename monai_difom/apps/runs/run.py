@@ -97,6 +97,16 @@ class Run:
         """Distillation terms that any phase weighed; empty for an undistilled run."""
         return sorted({term for epoch in self.history for term in epoch["weights"]} - {"segmentation"})
 
+    @property
+    def epoch_kept(self) -> str:
+        """The epoch whose weights the run kept, and their validation score, in words; empty where it kept none yet."""
+        best = self.summary.get("best") or {}
+        if best.get("best_epoch") is None:
+            return ""
+        score = best.get("best")
+        said = "not validated" if score is None else f"validation Dice {score:.3f}"
+        return f"{best['best_epoch']}, {said}"
+
     def recipe(self) -> str:
         """Return what runs that differ in their seed alone have in common."""
         if self.config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
@@ -77,9 +77,8 @@ class FinishedRun:
                 grid.add_row("  gain over the control", gains[name])
         if not self.read.tables:
             grid.add_row("Dice", "no test set was scored")
-        best: dict[str, Any] = self.read.summary.get("best") or {}
-        if best.get("best") is not None:
-            grid.add_row("Epoch kept", f"{best['best_epoch']}, validation Dice {best['best']:.3f}")
+        if self.read.epoch_kept:
+            grid.add_row("Epoch kept", self.read.epoch_kept)
         for finding in self.findings():
             grid.add_row(WORDS[finding.level].capitalize(), Text(finding.found))
         grid.add_row("Model", str(self.bundle))

@@ -153,6 +153,11 @@ def test_what_is_no_volume_is_named_and_can_be_skipped(bundle: Path, tmp_path: P
     assert len(found["skipped"]) == 3
 
 
+def test_a_teacher_that_a_configuration_leaves_open_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no teacher was given; allowed are"):
+        label_images([None], [], tmp_path / "soft")  # type: ignore[list-item]
+
+
 def test_pictures_are_refused_by_teachers_of_volumes(bundle: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(picture)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_difom.apps.runs.run import RunError, merge, read_run
+from monai_difom.apps.runs.run import Run, RunError, merge, read_run
 from tests.apps.runs.folders import ALL, OLD, write_scores, write_training
 
 FRAMES = [f"/data/TestDataset/CVC-ClinicDB/images/{i}.png" for i in (1, 2, 30, 31)]
@@ -23,6 +23,16 @@ def test_scores_facts_and_sequences_are_read(tmp_path: Path) -> None:
     assert "height" not in table.scores
     assert len(set(table.groups)) == 2  # frames 1 and 2 are of one sequence, 30 and 31 of the next
     assert table.only(["30.png"]).columns["dice"].shape == (1, 1)
+
+
+def test_a_run_says_which_epoch_it_kept_validated_or_not(tmp_path: Path) -> None:
+    for best, said in (
+        ({"best": 0.81234, "best_epoch": 7}, "7, validation Dice 0.812"),
+        ({"best": None, "best_epoch": 7}, "7, not validated"),
+        ({"best": None, "best_epoch": None}, ""),
+        (None, ""),
+    ):
+        assert Run(tmp_path, {}, {"best": best}).epoch_kept == said
 
 
 def test_a_run_of_an_older_version_is_read_with_what_it_has(tmp_path: Path) -> None:
