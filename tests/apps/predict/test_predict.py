@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from monai_difom.__main__ import main
 from monai_difom.apps.deployed.facts import Deployment
@@ -392,6 +393,16 @@ def test_a_contour_lies_on_the_inner_edge_and_nowhere_else() -> None:
     inner[6:14, 6:14] = False
     assert (drawn == inner).all()
     assert not draw_contours(picture, mask & False).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_a_contour_is_the_mask_less_its_eroded_core_and_its_rim_is_outside(width: int) -> None:
+    blobs = gaussian_filter(np.random.default_rng(width).normal(size=(61, 47)), 4) > 0.02
+    drawn = draw_contours(np.full((61, 47, 3), 77, np.uint8), blobs[None], width)
+    line = (drawn == COLORS[0]).all(-1)
+    rim = (drawn == 0).all(-1)
+    np.testing.assert_array_equal(line, blobs & ~binary_erosion(blobs, iterations=width))
+    np.testing.assert_array_equal(rim, binary_dilation(blobs, iterations=(width + 1) // 2) & ~blobs)
 
 
 def nifti(file: Path, size: tuple[int, ...], kind: int, bits: int, body: bytes) -> None:
