@@ -211,6 +211,28 @@ def test_members_of_another_adaptation_are_refused(trained: Path, hidden: Path, 
     assert "holds soft masks of something else" in message
 
 
+@pytest.mark.parametrize("bundle", ["polyp_difom", "agglomerated_encoder", "task_specific_kd"])
+def test_a_run_that_is_finished_labels_without_being_adapted(
+    trained: Path, hidden: Path, tmp_path: Path, bundle: str
+) -> None:
+    configs = ROOT / "bundles" / bundle / "configs"
+    given = options(hidden, tmp_path, bundle_root=str(ROOT / "bundles" / bundle), epoch_steps=2)
+    if bundle in OTHERS:
+        given = {**given, **OTHERS[bundle]}
+        given.pop("network_def#features")
+    overlays = [str(configs / "train.yaml"), *files("soft_masks", tmp_path)[1:]]
+    given["label_teachers"] = [str(trained)]
+    flow = bundle_workflow(configs, overlays, **given, run_id="training")
+    flow.initialize()
+    flow.run()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["unlabelled"] == 10
+    assert "adapt" not in summary.get("stages", {})
+    assert not (tmp_path / "adapt").exists()
+    index = json.loads((tmp_path / "soft_masks" / "soft_masks.json").read_text())
+    assert list(index["teachers"]) == [trained.name]
+
+
 OTHERS = {
     "agglomerated_encoder": {"encoder": "test_efficientnet", "unlabelled_share": 0.5},
     "task_specific_kd": {"network_def#encoder": "test_vit", "teacher_layers": [], "image_size": 32},
