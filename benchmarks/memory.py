@@ -28,7 +28,7 @@ from monai_difom.data import make_polyps
 ROOT = Path(__file__).resolve().parents[1]
 FEW, MANY, QUICK = 50, 400, 60
 FRAMES, MANY_FRAMES, QUICK_FRAMES = 1_500, 15_000, 300  # one minute and ten, at 25 frames a second
-FRAME = (288, 352)
+FRAME = (144, 176)
 SIDE = 64
 
 
