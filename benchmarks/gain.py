@@ -77,6 +77,7 @@ class Job:
         return f"{self.protocol}_{self.arm}_{self.seed}".replace(" ", "_").replace("/", "-")
 
 
+HALF = {"unlabelled_share": 0.5}
 #: arm of a student -> whose soft masks it reads, recipe overlay, further options
 ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "alone": (None, ["configs/phases/undistilled.yaml"], {}),
@@ -85,15 +86,11 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [2 * n for n in WIDTHS]}),
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
-    # three of four images of a batch are without drawn masks, not half of them
-    "soft masks, three quarters": (
-        "teachers",
-        ["configs/recipes/soft_masks.yaml"],
-        {"unlabelled_share": 0.75},
-    ),
-    "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], {}),
-    "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], {}),
-    "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], {}),
+    # half of a batch is without drawn masks, not three quarters; the controls too, which are compared with it
+    "soft masks, half": ("teachers", ["configs/recipes/soft_masks.yaml"], HALF),
+    "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], HALF),
+    "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], HALF),
+    "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], HALF),
     "features": (None, ["configs/recipes/features.yaml"], {}),
     # its first phase is the one on maps: a third of the steps
     "features, then masks": (
@@ -116,8 +113,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "alone", (1, 2)),
     ("very few", "soft masks", (1, 2)),
     ("unseen", "soft masks", (1, 2)),
-    ("few", "soft masks, three quarters", (0,)),
-    ("very few", "soft masks, three quarters", (0, 1, 2)),
+    ("few", "soft masks, half", (0,)),
+    ("very few", "soft masks, half", (0, 1, 2)),
     ("very few", "masks of other images", (0,)),
     ("very few", "student ensemble", (0,)),
     ("very few", "true masks", (0,)),

@@ -150,7 +150,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="so many drawn images, not all")
     options = parser.parse_args()
     kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    kept[options.protocol] = fit(options.runs.resolve(), options.data, options.protocol, options.count)
+    found = fit(options.runs.resolve(), options.data, options.protocol, options.count)
+    # arms whose runs are on another machine stay as they were measured there
+    earlier = kept.get(options.protocol, {})
+    kept[options.protocol] = {centre: {**earlier.get(centre, {}), **arms} for centre, arms in found.items()}
     write_json(RESULTS, kept)
     put_between(PAGE, MARKS, table(kept))
     print(table(kept))
