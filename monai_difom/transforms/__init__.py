@@ -8,7 +8,7 @@ from ..utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..utils import IMAGENET_MEAN, IMAGENET_STD
-    from .foreground import ForegroundOfd
+    from .foreground_of import ForegroundOfd
     from .geometry import Geometry, RandGeometryd, apply_geometry, geometry_grid
     from .image import PictureReader, ResizeImaged
     from .label_file import foreground, open_label, read_labels, read_mask
@@ -37,7 +37,7 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
-            "foreground": "ForegroundOfd",
+            "foreground_of": "ForegroundOfd",
             "geometry": "Geometry RandGeometryd apply_geometry geometry_grid",
             "image": "PictureReader ResizeImaged",
             "label_file": "foreground open_label read_labels read_mask",
