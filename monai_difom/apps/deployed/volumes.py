@@ -34,6 +34,7 @@ TRANSFORMS: dict[str, tuple[str, ...]] = {
     "NormalizeImaged": ("mean", "std"),
 }
 _OWN = ("LoadImaged", "EnsureChannelFirstd", "CheckVolumesd", "EnsureTyped")
+_TOLD = ("_target_", "_disabled_", "keys", "allow_missing_keys", "labels")  # of any step
 _ITEM = re.compile(r"\$\s*@(\w+)\[(\d)\]")
 _ABSENT = re.compile(r"\$\s*@(\w+) is (not )?None")
 _LARGEST_WINDOW = 512
@@ -213,11 +214,21 @@ def _preparation(file: Path) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     found, strange = [], []
     for step in _steps(file, "preprocessing"):
         name = _name(step)
-        if name in _OWN or _value(file, step.get("_disabled_", False)) is True:
+        disabled = _value(file, step.get("_disabled_", False))
+        if not isinstance(disabled, bool):
+            raise ValueError(
+                f"{file}: whether {name} is done is an expression, and nothing of a bundle is run."
+            )
+        if name in _OWN or disabled:
             continue
         if name not in TRANSFORMS:
             strange.append(name)
             continue
+        unknown = sorted(set(step) - {*TRANSFORMS[name], *_TOLD})
+        if unknown:
+            raise ValueError(
+                f"{file}: {name} has {few(unknown)}, which is not known here; known are {few(TRANSFORMS[name])}."
+            )
         arguments = {key: _value(file, step[key]) for key in TRANSFORMS[name] if key in step}
         running = [key for key, value in arguments.items() if isinstance(value, str) and "$" in value]
         if running:

@@ -108,6 +108,11 @@ def test_a_killed_call_goes_on_and_other_teachers_are_refused(bundle: Path, tmp_
             "computes axcodes by an expression",
         ),
         (lambda c: c["preprocessing"]["transforms"][2].update(axcodes="XYZ"), "does not work on a volume"),
+        (lambda c: c["preprocessing"]["transforms"][3].update(diagonal=True), "Spacingd has diagonal"),
+        (
+            lambda c: c["preprocessing"]["transforms"][3].update(_disabled_="$1 > 0"),
+            "whether Spacingd is done",
+        ),
         (lambda c: c["inferer"].update(roi_size=[10**9, 32, 16]), "the sliding window is"),
         (lambda c: c["inferer"].update(overlap=float("nan")), "overlap"),
         (lambda c: c["inferer"].update(overlap="much"), "much"),
