@@ -16,6 +16,7 @@ from ..data import make_polyps
 from ..transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..utils import write_json
 from ..utils.documents import read_json
+from ..utils.precision import fast_bfloat16
 from .runs.folder import RunFolder
 from .train import FinishedRun, train
 from .train.command import resume
@@ -146,7 +147,7 @@ def teach(
         "epochs": list(epochs),
         "network_def#features": list(width),
         "seed": seed,
-        "amp": True,
+        "amp": fast_bfloat16(),
         "val_interval": max(sum(epochs) // 15, 1),
         **more,
     }

@@ -18,6 +18,7 @@ from ..data import EpochSampler, ViewDataset
 from ..metrics import StructureDice
 from ..targets import TargetPipeline
 from ..utils import own_rank, world_size
+from ..utils.precision import fast_bfloat16
 from .distiller import Distiller
 from .objective import Objective
 from .phases import Phase, Plan
@@ -42,7 +43,8 @@ class AdaptSettings:
         warmup: share of the training in which the rate rises.
         ema: factor of a moving average of the weights, such as 0.999; None for none. See `DistillationTrainer`.
         max_grad_norm: largest norm of the gradient; None for any.
-        amp: mixed precision. On CPUs networks of depthwise convolutions stay in float32, which is faster there.
+        amp: mixed precision, but not where it would be slower (`slower_mixed`): in depthwise convolutions on CPUs, and on CPUs
+            without bfloat16 of their own.
         channels_last: memory layout, see `DistillationTrainer`.
         num_workers: loader processes.
         cache_rate: share of the images kept in memory.
@@ -187,7 +189,11 @@ def parameter_groups(
 
 
 def slower_mixed(network: nn.Module, device: torch.device | str) -> bool:
-    """Return whether mixed precision slows a network down: depthwise convolutions in bfloat16 on a CPU."""
+    """Return whether mixed precision slows a network down.
+
+    On CPUs it does where bfloat16 is emulated (`fast_bfloat16`), and for depthwise convolutions everywhere.
+    """
+    if torch.device(device).type != "cpu":
+        return False
     convolutions = (m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d)))
-    depthwise = any(1 < m.in_channels == m.groups for m in convolutions)
-    return depthwise and torch.device(device).type == "cpu"
+    return not fast_bfloat16() or any(1 < m.in_channels == m.groups for m in convolutions)

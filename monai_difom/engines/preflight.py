@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ..targets import TargetPipeline
+from ..utils.precision import fast_bfloat16
 from .distiller import Distiller
 from .objective import Objective
 from .phases import Plan
+
+logger = logging.getLogger(__name__)
 
 Predict = Callable[[torch.Tensor], tuple[Any, Mapping[str, torch.Tensor]]]
 
@@ -70,6 +74,15 @@ def _check_classes(objective: Objective, network: str, logits: Any, label: torch
             f"the network gives {first.shape[1]} classes ({network}), but the masks have "
             f"{label.shape[1]}: give the network out_channels {label.shape[1]}, or load the masks of all its classes."
         ) from None  # the loss says the same in its own words
+
+
+def check_mixed(device: torch.device) -> None:
+    """Warn where mixed precision would slow the training down by far."""
+    if device.type == "cpu" and not fast_bfloat16():
+        logger.warning(
+            "amp is on, but this processor has no bfloat16 of its own and emulates it: training can take ten times as long or "
+            "more. Leave amp off here (--amp False)."
+        )
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, objective: Objective) -> None:

@@ -32,7 +32,7 @@ from .finite import check_weights
 from .objective import Objective
 from .parallel import Learner
 from .phases import Phase, Plan
-from .preflight import check_first_batch, check_optimizer
+from .preflight import check_first_batch, check_mixed, check_optimizer
 from .schedule import OneCycle
 from .stored_targets import switch_store, used_store
 from .teacher_images import TeacherImages
@@ -73,7 +73,8 @@ class DistillationTrainer(SupervisedTrainer):
         schedule: share of the training -> factor on the learning rate; a phase's ``lr`` multiplies it.
         seed: seed of the epochs' random states.
         max_epochs: total epochs when it should differ from the plan's: the plan is stretched to it.
-        amp: mixed precision, bfloat16 on the CPU, float16 with loss scaling on a GPU.
+        amp: mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU, where a warning says if the processor has to
+            emulate it, which is many times slower.
         accumulation_steps: batches per optimiser step.
         max_grad_norm: clip the gradient of all that `optimizer` holds to this norm; None for no clipping.
         channels_last: memory layout of 2D images and weights; faster on CPUs and tensor cores, same results to rounding.
@@ -165,6 +166,8 @@ class DistillationTrainer(SupervisedTrainer):
         self.figures: list[StepFigures] = []
         self._checks, self._steps = Readings(), StepLog()
         self.register_events(*FigureEvents)
+        if self.mixed:
+            check_mixed(self.state.device)
         scaled = self.mixed and self.state.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda") if scaled else None
         # first of all handlers, so that every other one finds the phase set

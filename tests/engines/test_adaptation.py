@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_difom.engines import AdaptSettings, MeanPrediction, parameter_groups
+from monai_difom.engines import AdaptSettings, MeanPrediction, adaptation, parameter_groups
 from monai_difom.engines.adaptation import slower_mixed
 from monai_difom.transforms import apply_view
 
@@ -28,10 +28,14 @@ def test_the_encoder_has_a_rate_of_its_own_and_every_parameter_is_in_one_group()
     assert len(parameter_groups(network, 0.01)) == len(parameter_groups(network.head, 0.01, 0.1)) == 1
 
 
-def test_depthwise_networks_stay_in_float32_on_cpus_alone() -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_networks_stay_in_float32_on_cpus_where_bfloat16_is_slower(
+    monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr(adaptation, "fast_bfloat16", lambda: fast)
     assert slower_mixed(Net(groups=4), "cpu")
+    assert slower_mixed(Net(), "cpu") is not fast
     assert not slower_mixed(Net(groups=4), "cuda")
-    assert not slower_mixed(Net(), "cpu")
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"encoder_rate": -1.0}])
