@@ -132,8 +132,12 @@ def collect(bench: Bench) -> dict[str, Any]:
             arms[f"teacher/{encoder}"] = folders(f"teacher/{encoder}", own=base)
         arms["teacher"] = folders("masks/teachers", (0,), base)
         for arm, runs in arms.items():
+            alone = arms["alone"]
+            if "teacher" not in arm:
+                # same first weights and batches: with few seeds their luck would otherwise be read as the arm's gain
+                alone = folders("alone", [int(run.name.rpartition("_")[2]) for run in runs], base)
             for name in facts.tests:
-                cell = entry(runs, arms["alone"], arms["teacher"], protocol, name) if runs else {}
+                cell = entry(runs, alone, arms["teacher"], protocol, name) if runs else {}
                 if cell:
                     results.setdefault(protocol, {}).setdefault(arm, {})[name] = cell
     return results

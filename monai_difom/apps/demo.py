@@ -50,8 +50,8 @@ class Settings:
     test_images: int = 100
     teacher_width: tuple[int, ...] = (16, 32, 64, 96, 96)
     student_width: tuple[int, ...] = (8, 16, 32, 64, 64)
-    teacher_epochs: int = 24
-    student_epochs: tuple[int, int, int] = (25, 50, 25)
+    teacher_epochs: int = 20
+    student_epochs: tuple[int, int, int] = (20, 40, 20)
     batch_size: int = 4
 
 
