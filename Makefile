@@ -21,7 +21,7 @@ $(STAMP): setup.cfg pyproject.toml
 
 setup: $(STAMP)  ## make .venv with all that is needed (about 6 GB, minutes); skipped when it is up to date
 
-demo: $(STAMP)  ## distil a small student on synthetic polyps and show the gain (minutes with AVX-512, half an hour without)
+demo: $(STAMP)  ## distil a small student on synthetic polyps and show the gain (six to seven minutes)
 	$(RUN) -m monai_difom demo
 
 test: $(STAMP)  ## run the tests
