@@ -30,6 +30,7 @@ def step_seconds(network: torch.nn.Module, images: torch.Tensor, mixed: bool) ->
 
 
 def main() -> None:
+    """Print the seconds and the ratio of both networks."""
     torch.set_num_threads(1)
     settings = Settings()
     ratios: dict[str, float] = {}
