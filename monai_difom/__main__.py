@@ -67,6 +67,26 @@ class Existing:
         return Path(text)
 
 
+class _Store(argparse._StoreAction):
+    """An option of several values that is given twice has all of them; argparse itself would drop the first without a word."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        """Store the values, behind those of the same option before."""
+        before = getattr(namespace, self.dest, None)
+        if self.nargs in ("+", "*") and option and before is not self.default:
+            values = [*(before or []), *values]
+        super().__call__(parser, namespace, values, option)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose options of several values may be given several times."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.register("action", None, _Store)
+        self.register("action", "store", _Store)
+
+
 DATA = Existing("there is no data set at {}. Give the folder of its images and masks, or a datalist.json.")
 IMAGES = Existing("there are no images at {}. Give a folder of them.")
 RUN = Existing("there is no run at {}. Give the output_dir of a training, or a bundle.")
@@ -546,13 +566,13 @@ def make_parser(verb: str | None = None) -> argparse.ArgumentParser:
     Args:
         verb: the only one whose arguments are added, for a quick start; None adds those of all.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m monai_difom",
         description="Distil vision foundation models into light segmentation networks.",
         epilog="Training is also a bundle command: python -m monai.bundle run training; see the verb init.",
     )
     parser.add_argument("--version", action="version", version=f"monai_difom {__version__}")
-    kind: Any = argparse.ArgumentParser if verb is None else partial(_asked_for, verb)
+    kind: Any = Parser if verb is None else partial(_asked_for, verb)
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=kind)
     for name, (summary, add_arguments, target) in VERBS.items():
         child = verbs.add_parser(
@@ -570,7 +590,7 @@ def make_parser(verb: str | None = None) -> argparse.ArgumentParser:
 
 def _asked_for(verb: str, prog: str, **more: Any) -> Any:
     """The parser of a verb that is asked for; of another, which is listed only, nothing."""
-    return argparse.ArgumentParser(prog=prog, **more) if prog.endswith(f" {verb}") else None
+    return Parser(prog=prog, **more) if prog.endswith(f" {verb}") else None
 
 
 def _absent(verb: str, options: dict[str, object]) -> str | None:

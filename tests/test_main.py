@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -109,3 +110,23 @@ def test_numbers_out_of_range_are_refused_with_the_range_and_an_example(
         command.main(words.split())
     assert ended.value.code == 2
     assert re.search(r"was given; allowed is a .*number.*\. Give, for example, \d", capsys.readouterr().err)
+
+
+def test_an_option_of_several_values_that_is_given_twice_has_all_of_them() -> None:
+    parser = command.make_parser()
+    (verbs,) = (action for action in parser._actions if action.dest == "verb")
+    assert isinstance(verbs, argparse._SubParsersAction)
+    seen = 0
+    for name, child in verbs.choices.items():
+        kinds = [action for action in child._actions if action.option_strings and action.nargs in ("+", "*")]
+        for action in kinds:
+            value = str((action.choices or ["7"])[0])
+            namespace = argparse.Namespace(**{action.dest: action.default})
+            for _ in range(2):
+                action(child, namespace, [value], action.option_strings[0])
+            assert getattr(namespace, action.dest) == [value, value], f"{name} {action.option_strings[0]}"
+            seen += 1
+    assert seen >= 10
+    given = parser.parse_args(["train", "data", "--set", "a=1", "--set", "b=2", "c=3"])
+    assert given.set_values == ["a=1", "b=2", "c=3"]
+    assert parser.parse_args(["train", "data"]).set_values == []
