@@ -27,7 +27,7 @@ from .layout import find_layout
 from .request import Request
 from .teachers import Taught, find_teachers
 
-#: what ``--quick`` sets: seconds to minutes, figures that mean nothing
+#: what ``--quick`` sets: minutes, figures that mean nothing
 QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6, "adapt_epochs": 6}
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
