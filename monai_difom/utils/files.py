@@ -8,10 +8,11 @@ import os
 import pickle
 import re
 import shutil
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .checksum import DamagedFileError, add_checksum, check_archive
 from .disk import check_space, explained, part_of, remove_leftovers
@@ -220,12 +221,30 @@ def locked(path: str | os.PathLike, wait: bool = True) -> Iterator[bool]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target, "a") as stream:
+        close_in_forks(stream)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
         yield True
+
+
+_closed_in_forks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def close_in_forks(stream: IO[str]) -> None:
+    """Close a file in every process that is forked from now on (those of a loader): a lock on it ends with this process."""
+    _closed_in_forks.add(stream)
+
+
+def _close_own_files() -> None:
+    for stream in list(_closed_in_forks):
+        stream.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_own_files)
 
 
 def refuse_other_content(target: Path, *signs: str) -> None:

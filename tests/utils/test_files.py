@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from monai_difom.utils import atomic_path, file_digest, load_state, replaced_folder, save_state, write_json
+from monai_difom.utils.files import locked
 
 
 class Trap:
@@ -163,3 +166,30 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(older: bool, t
         (draft / "model.pt").write_text("new")
     assert os.listdir(tmp_path) == ["export"]
     assert (target / "model.pt").read_text() == "new"
+
+
+def test_a_lock_ends_with_its_process_though_one_that_it_forked_lives_on(tmp_path: Path) -> None:
+    holding = """
+import os, sys, time
+from monai_difom.utils.files import locked
+with locked(sys.argv[1]):
+    if os.fork() == 0:
+        print("forked", flush=True)
+        time.sleep(10)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    file = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(file)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert {other.stdout.readline(), other.stdout.readline()} == {"held\n", "forked\n"}
+        with locked(file, wait=False) as mine:
+            assert not mine
+        other.kill()
+        other.wait()
+        with locked(file, wait=False) as mine:
+            assert mine
+        other.stdout.close()

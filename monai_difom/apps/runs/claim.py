@@ -19,6 +19,7 @@ from typing import IO, Any
 from ...utils import write_json
 from ...utils.disk import remove_all_leftovers
 from ...utils.documents import read_json
+from ...utils.files import close_in_forks
 from ...utils.weight_files import BUNDLE_WEIGHTS, LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
 from .folder import RunError, RunFolder
 
@@ -198,7 +199,7 @@ def _lock(folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / LOCK
-    stream = _opened(file)
+    stream = _opened(file) or _left_by_the_dead(file)
     if stream is None:
         raise RunError(
             f"{shown(folder)} is being trained in by {_holder(file)}. Wait for it or stop it, or give another --output_dir "
@@ -221,8 +222,6 @@ def _lock(folder: Path) -> None:
 
 def _forget_locks() -> None:
     """In a forked process (of a loader): the lock is its parent's, and goes with it."""
-    for stream in _locks.values():
-        stream.close()
     _locks.clear()
     _claims.clear()
 
@@ -235,6 +234,7 @@ def _opened(file: Path) -> IO[str] | None:
     """Open a lock's file and hold it; None where another process does."""
     while True:
         stream = open(file, "a+", encoding="utf-8")  # noqa: SIM115  held until the process ends
+        close_in_forks(stream)
         if not _hold(stream):
             stream.close()
             return None
@@ -242,6 +242,30 @@ def _opened(file: Path) -> IO[str] | None:
         if file.exists() and os.path.samestat(os.fstat(stream.fileno()), file.stat()):
             return stream
         stream.close()
+
+
+def _left_by_the_dead(file: Path, patience: float = 5.0) -> IO[str] | None:
+    """Open the lock of a process that died while a process that it had just forked holds it for a moment yet."""
+    other = _read(file)
+    end = time.monotonic() + patience
+    while other.get("host") == socket.gethostname() and not _runs(other.get("process")):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.05)
+        if (stream := _opened(file)) is not None:
+            return stream
+    return None
+
+
+def _runs(process: Any) -> bool:
+    """Whether a process of this machine is there; one that may not be asked is."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, TypeError, ValueError, OverflowError):
+        return True
+    return True
 
 
 def _hold(stream: IO[str]) -> bool:
