@@ -78,12 +78,15 @@ class Job:
 
 
 HALF = {"unlabelled_share": 0.5}
+FULL = {"network_def#features": [2 * n for n in WIDTHS]}
 #: arm of a student -> whose soft masks it reads, recipe overlay, further options
 ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "alone": (None, ["configs/phases/undistilled.yaml"], {}),
     "alone, twice the steps": (None, ["configs/phases/undistilled.yaml"], {"epochs": [0, 2 * EPOCHS, 0]}),
-    # a U-Net of twice the width, to inherit from
-    "donor": (None, ["configs/phases/undistilled.yaml"], {"network_def#features": [2 * n for n in WIDTHS]}),
+    # the bundle's own U-Net, of twice the width
+    "alone, full width": (None, ["configs/phases/undistilled.yaml"], FULL),
+    "soft masks, full width": ("teachers", ["configs/recipes/soft_masks.yaml"], FULL),
+    # from the one of full width
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
     # half of a batch is without drawn masks, not three quarters; the controls too, which are compared with it
@@ -118,6 +121,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "masks of other images", (0,)),
     ("very few", "student ensemble", (0,)),
     ("very few", "true masks", (0,)),
+    ("few", "alone, full width", (0, 1, 2)),
+    ("few", "soft masks, full width", (0, 1, 2)),
     ("few", "student ensemble", (0, 1)),
     ("few", "masks of other images", (0,)),
     ("few", "true masks", (0,)),
@@ -180,7 +185,7 @@ def needs(job: Job) -> list[Job]:
         own = SAME_LABELS.get(job.protocol, job.protocol)
         return [Job(own, "alone", seed) for seed in (0, 1, 2)]
     if job.arm == "inherited weights":
-        return [Job(job.protocol, "donor")]
+        return [Job(job.protocol, "alone, full width")]
     source = ARMS[job.arm][0] if job.arm in ARMS else None
     own = SAME_LABELS.get(job.protocol, job.protocol)
     return [Job(own, f"masks/{source}")] if source in ("teachers", "students") else []
