@@ -8,6 +8,7 @@ copies of this program share the work (each takes what nobody else has begun):
     python benchmarks/gain.py --data ../shared/data/polyp --weights ../shared/weights --runs runs/gain
     python benchmarks/gain.py --data ... --weights ... --runs runs/gain --only "few:soft masks" "few:alone" --seeds 0
     python benchmarks/gain.py --runs runs/gain --report    # keep what is finished in gain_scores; write gain.json and gain.md
+    python benchmarks/gain.py --difference "very few:soft masks" "very few:soft masks, half"     # of two taught arms
     python benchmarks/gain.py --score RUN [RUN ...] --dataset_dir DIR     # finished students on any test folders
 
 Protocols: ``few`` (100 labelled images of Kvasir; without masks: the other Kvasir training images and 20 of ClinicDB's 29
@@ -420,6 +421,9 @@ def main() -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the jobs in order, and how far they are")
     parser.add_argument("--report", action="store_true", help="collect what is finished")
+    parser.add_argument(
+        "--difference", nargs=2, metavar="PROTOCOL:ARM", help="what the first arm has more than the second"
+    )
     parser.add_argument("--score", type=Path, nargs="+", metavar="RUN", help="score finished students")
     parser.add_argument("--dataset_dir", type=Path, help="test folders for --score")
     options = parser.parse_args()
@@ -430,6 +434,8 @@ def main() -> None:
     if options.list:
         for job in queue(options.only, options.seeds):
             print(f"{'done' if bench.scored(job) else '    '} {job.name}")
+    elif options.difference:
+        print(gain_results.difference(bench, *options.difference))
     elif options.report:
         gain_results.report(bench, RESULTS)
     else:

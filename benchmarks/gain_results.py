@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: of the epoch with the best validation, and of the last step
 WEIGHTS = ("best", "last")
+#: arm -> what it is compared with, where that is not the student alone
+CONTROLS = {"soft masks, full width": "alone, full width"}
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 README = Path(__file__).resolve().parents[1] / "README.md"
 README_MARKS = ("<!-- gain -->", "<!-- end of gain -->")
@@ -135,7 +137,9 @@ def collect(bench: Bench) -> dict[str, Any]:
             alone = arms["alone"]
             if "teacher" not in arm:
                 # same first weights and batches: with few seeds their luck would otherwise be read as the arm's gain
-                alone = folders("alone", [int(run.name.rpartition("_")[2]) for run in runs], base)
+                seeds = [int(run.name.rpartition("_")[2]) for run in runs]
+                control = CONTROLS.get(arm)
+                alone = folders(control, seeds) if control else folders("alone", seeds, base)
             for name in facts.tests:
                 cell = entry(runs, alone, arms["teacher"], protocol, name) if runs else {}
                 if cell:
@@ -219,6 +223,40 @@ def report(bench: Bench, file: Path, readme: Path = README) -> None:
     put_between(file.with_suffix(".md"), MARKS, text)
     put_between(readme, README_MARKS, readme_table(results))
     print(text)
+
+
+def difference(bench: Bench, one: str, other: str) -> str:
+    """Return what one arm has more than another, on the same seeds, by test set and weights; arms are ``protocol:arm``.
+
+    Raises:
+        SystemExit: an arm has no scores, or they have no seed in common.
+    """
+    from gain import Job
+
+    protocols, arms = zip(*(name.split(":", 1) for name in (one, other)), strict=True)
+    seeds = [
+        seed
+        for seed in (0, 1, 2)
+        if all(
+            (bench.scores / Job(*names, seed).name).is_dir() for names in zip(protocols, arms, strict=True)
+        )
+    ]
+    if not seeds:
+        raise SystemExit(f"{one} and {other} have no seed in common in {bench.scores}.")
+    lines = [f"{one} less {other}, seeds {', '.join(map(str, seeds))}"]
+    for name in PROTOCOLS[protocols[0]].tests:
+        for weights in WEIGHTS:
+            runs = [
+                [bench.scores / Job(p, a, s).name for s in seeds]
+                for p, a in zip(protocols, arms, strict=True)
+            ]
+            left, right = (tables_of(r, weights, protocols[0], name) for r in runs)
+            if left is not None and right is not None:
+                found = compare(right, left)
+                lines.append(
+                    f"{name}, {weights} weights: {found['gain']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+                )
+    return "\n".join(lines)
 
 
 def score_runs(runs: Sequence[Path], dataset_dir: Path) -> None:

@@ -181,3 +181,23 @@ def test_what_is_kept_is_not_trained_again_but_its_needs_are_where_they_are_used
     assert names == [gain.Job("few", "alone").name]
     names = [job.name for job in gain.queue(["few:soft masks"], [1], bench)]
     assert gain.Job("few", "teacher/efficientnet_lite2").name in names
+
+
+def test_two_taught_arms_are_compared_on_the_seeds_that_both_have(gain: ModuleType, tmp_path: Path) -> None:
+    import gain_results
+
+    def scores(arm: str, seed: int, dice: float) -> None:
+        for name in ("Kvasir", "ClinicDB-9"):
+            table = tmp_path / gain.Job("few", arm, seed).name / "last" / "few" / f"{name}.csv"
+            table.parent.mkdir(parents=True, exist_ok=True)
+            table.write_text("image,group,dice\n" + "".join(f"{i},{i},{dice}\n" for i in range(4)))
+
+    for seed, more in ((0, 0.1), (1, 0.2), (2, 0.9)):
+        scores("soft masks", seed, 0.5)
+        if seed < 2:
+            scores("student ensemble", seed, 0.5 - more)
+    bench = gain.Bench(tmp_path, tmp_path, tmp_path, tmp_path)
+    text = gain_results.difference(bench, "few:soft masks", "few:student ensemble")
+    assert "seeds 0, 1\nKvasir, last weights: +0.150 (" in text
+    with pytest.raises(SystemExit, match="no seed in common"):
+        gain_results.difference(bench, "few:soft masks", "few:features")
