@@ -97,8 +97,15 @@ def of_weights(cell: dict[str, Any], weights: str) -> dict[str, Any]:
 
 
 def keep(bench: Bench) -> None:
-    """Write the Dice of every image of what is finished into the folder of scores."""
+    """Write the Dice of every image of what is finished into the folder of scores.
+
+    Scores that are there stay: a teacher that another machine trained again, to go on from it, does not replace the one that the
+    pages speak of.
+    """
+    there = {place.name for place in bench.scores.glob("*")}
     for done in sorted(bench.runs.glob("*/done.json")):
+        if done.parent.name in there:
+            continue
         for table in sorted(done.parent.glob("*/*/*.csv")):
             weights, protocol, name = table.relative_to(done.parent).parts
             if weights not in WEIGHTS:

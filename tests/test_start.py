@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_difom.__main__ import VERBS, Existing, make_parser
+from monai_difom.__main__ import VERBS, make_parser
+from monai_difom.apps.arguments import Existing
 
 from .apps.runs.folders import write_scores
 
