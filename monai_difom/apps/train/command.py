@@ -109,9 +109,18 @@ def _run(plan: TrainingPlan, resume: bool = False, overwrite: bool = False) -> N
     done = subprocess.run(plan.words(resume, overwrite), env=quiet, check=False)
     if done.returncode:
         raise RunError(
-            f"the training in {plan.folder} ended with status {done.returncode}; the lines above say why. What it had reached is "
-            f"kept: monai-difom train --resume {plan.folder}"
+            f"the training in {plan.folder} ended with status {done.returncode}; the lines above say why. {how_on(plan)}"
         )
+
+
+def how_on(plan: TrainingPlan) -> str:
+    """Say what can be done after a failure: a run that has reached nothing is started again, not resumed."""
+    files = RunFolder(plan.folder)
+    is_control = files.path.name == CONTROL
+    if files.state() is None and not is_control:
+        return "It had not reached anything yet: mend that, and give the same command again."
+    run = files.path.parent if is_control else files.path
+    return f"What it had reached is kept: monai-difom train --resume {shown(run)}"
 
 
 def resume(folder: Path) -> FinishedRun:

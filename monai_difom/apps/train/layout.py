@@ -43,15 +43,22 @@ def find_layout(request: Request) -> Layout:
     tests = test_sets(root)
     if tests:
         counts = ", ".join(f"{name} {len(items)}" for name, items in tests.items())
-        return Layout(
-            (), {"dataset_dir": str(root)}, f"{len(found)} images to train on; test sets: {counts}."
-        )
+        note = f"{_number(len(found), request)} to train on; test sets: {counts}."
+        return Layout((), {"dataset_dir": str(root)}, note)
     inner = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), root)
     folders = pair_folders(inner) if inner.is_dir() else None
     if folders is None or any(str(item["image"]).lower().endswith((".nii", ".nii.gz")) for item in found):
-        note = f"{len(found)} images to train on, and NO TEST SET: nothing will be scored."
+        note = f"{_number(len(found), request)} to train on, and NO TEST SET: nothing will be scored."
         return Layout((), {"dataset_dir": str(root)}, note)
     return _pairs(inner, folders[0].name, folders[1].name, request)
+
+
+def _number(found: int, request: Request) -> str:
+    """Say how many images there are, and how many of them ``--set limit`` takes."""
+    limit = request.settings.get("limit")
+    if isinstance(limit, int) and 0 < limit < found:
+        return f"{limit} of {found} images with their masks"
+    return f"{found} images"
 
 
 def _pairs(root: Path, images: str | None, masks: str | None, request: Request) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -15,11 +16,13 @@ from PIL import Image
 import monai_difom
 from monai_difom.__main__ import main
 from monai_difom.apps.bundle.shipped import overlays
-from monai_difom.apps.train.command import parse_settings
+from monai_difom.apps.train.command import how_on, parse_settings
+from monai_difom.apps.train.layout import find_layout
 from monai_difom.apps.train.plan import control_of, make_plan
 from monai_difom.apps.train.request import Request
 from monai_difom.apps.train.teachers import find_teachers
 from monai_difom.data import make_polyps
+from monai_difom.utils import save_state
 from monai_difom.zoo import ZOO
 
 SMALL = {
@@ -172,6 +175,27 @@ def test_test_sets_that_are_there_are_kept_and_others_are_split_off_and_said(tmp
     split = make_plan(Request(tmp_path / "without", output=tmp_path / "b"))
     assert "20 %" in split.notes[0]
     assert "prepared" in split.config
+
+
+def test_a_limit_is_said_where_the_images_are_counted(tmp_path: Path) -> None:
+    make_polyps(tmp_path / "data", train=6, test=2, size=32)
+    asked = Request(tmp_path / "data", settings={"limit": 2})
+    assert "2 of 6 images with their masks to train on" in find_layout(asked).note
+    assert "6 images to train on" in find_layout(Request(tmp_path / "data", settings={"limit": 9})).note
+
+
+def test_after_a_failure_only_what_was_reached_is_offered_to_go_on_from(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(request(cells, tmp_path))
+    assert "the same command again" in how_on(plan)
+    assert "--resume" not in how_on(plan)
+    save_state(tmp_path / "run" / "models" / "last.pt", {"epoch": 1})
+    assert how_on(plan).endswith("monai-difom train --resume run")
+    # the run itself is finished when its control fails, and both are gone on with as one
+    control = dataclasses.replace(plan, folder=plan.folder / "control")
+    assert how_on(control).endswith("monai-difom train --resume run")
 
 
 def test_every_overlay_and_every_hub_model_is_a_teacher_by_name() -> None:
