@@ -15,6 +15,20 @@ from ..runs.run import Run, RunError, Table, merge
 Level = Literal["bad", "doubt", "good"]
 #: level -> its word for people
 WORDS: dict[Level, str] = {"bad": "problem", "doubt": "in doubt", "good": "good"}
+VIEWS = 500  # images seen in all, below which no student has learned anything yet
+#: kinds that a training must have been long enough for
+_OF_A_TRAINING = (
+    "better",
+    "worse",
+    "within noise",
+    "no control",
+    "teacher no better",
+    "teacher better",
+    "learns",
+    "explains nothing",
+    "only what is the same",
+    "not measured",
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class Finding:
     Args:
         kind: ``collapsed``, ``explains nothing``, ``only what is the same``, ``learns``, ``not measured``, ``better``,
             ``worse``, ``within noise``, ``no control``, ``not compared``, ``teacher no better``, ``teacher better``,
-            ``not scored``, ``trained on`` or ``not finished``.
+            ``not scored``, ``trained on``, ``not finished`` or ``short``.
         level: how much it matters.
         found: what was found, with its figures.
         advice: what to do; empty where nothing needs to be done.
@@ -44,15 +58,32 @@ def diagnose(runs: Sequence[Run], control: Sequence[Run] = (), teacher: Sequence
         control: runs of the same student without teachers.
         teacher: runs, or evaluations, of the teacher itself.
     """
+    short = [finding for run in runs for finding in _short(run)]
     found = [
+        *short,
         *(finding for run in runs for finding in _finished(run)),
         *(finding for run in runs for finding in _trained_on(run)),
         *(finding for run in runs for finding in _taught(run, len(runs) > 1)),
         *_against_control(runs, control),
         *_against_teacher(runs, control, teacher),
     ]
+    if short:
+        found = [each for each in found if each.kind not in _OF_A_TRAINING]
     order = list(WORDS)
     return sorted(dict.fromkeys(found), key=lambda finding: order.index(finding.level))
+
+
+def _short(run: Run) -> Iterator[Finding]:
+    """A training that shows that everything runs, and nothing else."""
+    epochs = sum(phase.get("epochs", 0) for phase in run.summary.get("phases") or [])
+    images = (run.summary.get("labelled") or 0) + (run.summary.get("unlabelled") or 0)
+    if epochs and images and epochs * images < VIEWS:
+        yield Finding(
+            "short",
+            "doubt",
+            f"{run.name} is a trial: {images} images, {epochs} epochs. Its figures say nothing of the method.",
+            "Train to the end, where validation no longer rises, before anything is compared.",
+        )
 
 
 def _finished(run: Run) -> Iterator[Finding]:

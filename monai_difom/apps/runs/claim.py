@@ -21,7 +21,7 @@ from ...utils.disk import remove_all_leftovers
 from ...utils.documents import read_json
 from ...utils.files import close_in_forks
 from ...utils.weight_files import BUNDLE_WEIGHTS, LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
-from .folder import RunError, RunFolder
+from .folder import CONTROL, RunError, RunFolder
 
 LOCK = "training.lock"
 TRAIN = "monai_difom.apps.claim_run"  # what a configuration that trains from images has
@@ -341,7 +341,10 @@ def interrupted() -> str:
     claims = close_records("interrupted", "stopped by a signal") or _ended
     if not claims:
         return "Interrupted."
-    state = claims[0].state
+    state, files = claims[0].state, claims[0].files
+    if state.is_file() and files.started_by_train():
+        run = files.path.parent if files.path.name == CONTROL else files.path
+        return f"Interrupted. To go on: monai-difom train --resume {shown(run)}"
     if state.is_file():
         return f"Interrupted. To go on: the same command with --resume {shown(state)}"
     return "Interrupted before the first checkpoint: nothing is kept yet, the same command starts anew."

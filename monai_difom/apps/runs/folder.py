@@ -36,6 +36,13 @@ class RunFolder:
         self.bundle = self.path / "bundle"
         self.models = self.path / MODELS
         self.control = self.path / CONTROL
+        self.trained = (
+            self.path / "source" / "configs" / "train.yaml"
+        )  # what `monai-difom train` wrote and ran
+
+    def started_by_train(self) -> bool:
+        """Whether ``monai-difom train`` made the run, which then goes on by ``--resume`` of that verb."""
+        return self.trained.is_file()
 
     @classmethod
     def of(cls, given: str | os.PathLike) -> RunFolder:

@@ -126,7 +126,8 @@ def how_on(plan: TrainingPlan) -> str:
 def resume(folder: Path) -> FinishedRun:
     """Go on with an interrupted run, and with its control where it has one."""
     for place in (folder, folder / CONTROL):
-        files, config = RunFolder(place), place / "source" / "configs" / "train.yaml"
+        files = RunFolder(place)
+        config = files.trained
         if place != folder and not config.is_file():
             continue
         if not config.is_file():

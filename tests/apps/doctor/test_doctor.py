@@ -115,3 +115,11 @@ def test_a_test_image_that_was_trained_on_is_the_first_that_is_said(tmp_path: Pa
     found = examine(run)
     assert (found[0].kind, found[0].level) == ("trained on", "bad")
     assert "3 images of the test set t" in found[0].found
+
+
+def test_a_trial_of_a_few_steps_is_not_judged_as_a_training(tmp_path: Path) -> None:
+    phases = {"phases": [{"name": "distil", "epochs": 6}], "labelled": 64}
+    control = write(tmp_path / "control", 0.3)
+    assert kinds(write(tmp_path / "trial", r2=-0.1, summary=phases), [control]) == ["short"]
+    longer = {**phases, "unlabelled": 400}
+    assert "worse" in kinds(write(tmp_path / "longer", r2=-0.1, summary=longer), [control])

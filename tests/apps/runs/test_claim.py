@@ -179,6 +179,19 @@ def test_a_run_says_how_it_ended_and_how_to_go_on(tmp_path: Path) -> None:
     assert interrupted().endswith("models/last.pt")
 
 
+@pytest.mark.parametrize("part", ["run", "run/control"])
+def test_what_the_verb_train_began_goes_on_with_that_verb(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / part
+    (folder / "source" / "configs").mkdir(parents=True)
+    (folder / "source" / "configs" / "train.yaml").write_text("a: 1")
+    claim(folder)
+    save_state(folder / "models" / "last.pt", {})
+    assert interrupted() == "Interrupted. To go on: monai-difom train --resume run"
+
+
 def test_a_command_that_fails_before_it_begins_leaves_the_record_of_another(tmp_path: Path) -> None:
     run(tmp_path)
     before = (tmp_path / "run.json").read_bytes()
