@@ -79,14 +79,15 @@ class Job:
 
 
 HALF = {"unlabelled_share": 0.5}
-FULL = {"network_def#features": [2 * n for n in WIDTHS]}
+#: arms of another student than the benchmark's are named after it: what follows the comma
+OTHERS: dict[str, dict[str, Any]] = {
+    "full width": {"network_def#features": [2 * n for n in WIDTHS]},  # the bundle's own U-Net
+    "light_mobilenetv3": {"student": "configs/students/light_mobilenetv3.yaml"},
+}
 #: arm of a student -> whose soft masks it reads, recipe overlay, further options
 ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "alone": (None, ["configs/phases/undistilled.yaml"], {}),
     "alone, twice the steps": (None, ["configs/phases/undistilled.yaml"], {"epochs": [0, 2 * EPOCHS, 0]}),
-    # the bundle's own U-Net, of twice the width
-    "alone, full width": (None, ["configs/phases/undistilled.yaml"], FULL),
-    "soft masks, full width": ("teachers", ["configs/recipes/soft_masks.yaml"], FULL),
     # from the one of full width
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
@@ -103,6 +104,8 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
         {"epochs": [EPOCHS // 3, EPOCHS - EPOCHS // 3, 0]},
     ),
 }
+for _name, _more in OTHERS.items():
+    ARMS |= {f"{arm}, {_name}": (*ARMS[arm][:2], _more) for arm in ("alone", "soft masks")}
 #: (protocol, arm, seeds), what decides most first
 PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "alone", (0,)),
@@ -124,6 +127,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "true masks", (0,)),
     ("few", "alone, full width", (0, 1, 2)),
     ("few", "soft masks, full width", (0, 1, 2)),
+    ("few", "alone, light_mobilenetv3", (0, 1, 2)),
+    ("few", "soft masks, light_mobilenetv3", (0, 1, 2)),
     ("few", "student ensemble", (0, 1)),
     ("few", "masks of other images", (0,)),
     ("few", "true masks", (0,)),
@@ -248,7 +253,12 @@ def command(job: Job, bench: Bench) -> list[str]:
         }
     else:
         source, overlays, more = ARMS[job.arm]
-        options |= {"network_def#features": WIDTHS, **more}
+        if "student" in more:
+            overlays = [*overlays, more["student"]]
+            more = {name: value for name, value in more.items() if name != "student"}
+        else:
+            options["network_def#features"] = WIDTHS
+        options |= more
         if job.arm == "inherited weights":
             donor = bench.run_of(needs(job)[0]) / "models" / "model.pt"
             options["start"] = f"$monai_difom.networks.inherit.inherit_weights(@network, '{donor}')"

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: of the epoch with the best validation, and of the last step
 WEIGHTS = ("best", "last")
-#: arm -> what it is compared with, where that is not the student alone
-CONTROLS = {"soft masks, full width": "alone, full width"}
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 README = Path(__file__).resolve().parents[1] / "README.md"
 README_MARKS = ("<!-- gain -->", "<!-- end of gain -->")
@@ -122,6 +120,14 @@ def keep(bench: Bench) -> None:
                     writer.writerow([image, row.get("group") or image, f"{float(row['dice']):.4f}"])
 
 
+def control_of(arm: str) -> str:
+    """Return the arm of the same student alone."""
+    from gain import OTHERS
+
+    student = arm.partition(", ")[2]
+    return f"alone, {student}" if student in OTHERS else "alone"
+
+
 def collect(bench: Bench) -> dict[str, Any]:
     """Return all results of what is finished."""
     from gain import EPOCH_STEPS, EPOCHS, PLAN, Job
@@ -145,8 +151,8 @@ def collect(bench: Bench) -> dict[str, Any]:
             if "teacher" not in arm:
                 # same first weights and batches: with few seeds their luck would otherwise be read as the arm's gain
                 seeds = [int(run.name.rpartition("_")[2]) for run in runs]
-                control = CONTROLS.get(arm)
-                alone = folders(control, seeds) if control else folders("alone", seeds, base)
+                control = control_of(arm)
+                alone = folders(control, seeds, base if control == "alone" else protocol)
             for name in facts.tests:
                 cell = entry(runs, alone, arms["teacher"], protocol, name) if runs else {}
                 if cell:
