@@ -81,14 +81,14 @@ class Job:
 HALF = {"unlabelled_share": 0.5}
 #: arms of another student than the benchmark's are named after it: what follows the comma
 OTHERS: dict[str, dict[str, Any]] = {
-    "full width": {"network_def#features": [2 * n for n in WIDTHS]},  # the bundle's own U-Net
+    "unet": {"network_def#features": [2 * n for n in WIDTHS]},  # the bundle's own, of twice the width
     "light_mobilenetv3": {"student": "configs/students/light_mobilenetv3.yaml"},
 }
 #: arm of a student -> whose soft masks it reads, recipe overlay, further options
 ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "alone": (None, ["configs/phases/undistilled.yaml"], {}),
     "alone, twice the steps": (None, ["configs/phases/undistilled.yaml"], {"epochs": [0, 2 * EPOCHS, 0]}),
-    # from the one of full width
+    # from the bundle's own
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
     # half of a batch is without drawn masks, not three quarters; the controls too, which are compared with it
@@ -125,8 +125,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "masks of other images", (0,)),
     ("very few", "student ensemble", (0,)),
     ("very few", "true masks", (0,)),
-    ("few", "alone, full width", (0, 1, 2)),
-    ("few", "soft masks, full width", (0, 1, 2)),
+    ("few", "alone, unet", (0, 1, 2)),
+    ("few", "soft masks, unet", (0, 1, 2)),
     ("few", "alone, light_mobilenetv3", (0, 1, 2)),
     ("few", "soft masks, light_mobilenetv3", (0, 1, 2)),
     ("few", "student ensemble", (0, 1)),
@@ -191,7 +191,7 @@ def needs(job: Job) -> list[Job]:
         own = SAME_LABELS.get(job.protocol, job.protocol)
         return [Job(own, "alone", seed) for seed in (0, 1, 2)]
     if job.arm == "inherited weights":
-        return [Job(job.protocol, "alone, full width")]
+        return [Job(job.protocol, "alone, unet")]
     source = ARMS[job.arm][0] if job.arm in ARMS else None
     own = SAME_LABELS.get(job.protocol, job.protocol)
     return [Job(own, f"masks/{source}")] if source in ("teachers", "students") else []

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: of the epoch with the best validation, and of the last step
 WEIGHTS = ("best", "last")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
+STUDENTS = Path(__file__).parent / "polyp_students.json"
+STUDENTS_MARKS = ("<!-- students -->", "<!-- end of students -->")
 README = Path(__file__).resolve().parents[1] / "README.md"
 README_MARKS = ("<!-- gain -->", "<!-- end of gain -->")
 #: protocol -> what its rows say of the labelled images, and of those without masks
@@ -220,6 +222,36 @@ def readme_table(results: dict[str, Any], recipe: str = "soft masks") -> str:
     return "\n".join(lines) if len(lines) > 2 else "Nothing is measured yet."
 
 
+def of_students(results: dict[str, Any], protocol: str = "few") -> dict[str, dict[str, Any]]:
+    """Return the results of a protocol as test set -> ``student: arm`` -> cell, of the students that have both arms."""
+    from gain import OTHERS
+
+    found: dict[str, dict[str, Any]] = {}
+    for student, end in (("unet_small", ""), *((name, f", {name}") for name in OTHERS)):
+        arms = {arm: results.get(protocol, {}).get(arm + end, {}) for arm in ("alone", "soft masks")}
+        for name in arms["soft masks"]:
+            found.setdefault(name, {}).update(
+                {f"{student}: {arm}": cells[name] for arm, cells in arms.items()}
+            )
+    return found
+
+
+def students_table(results: dict[str, dict[str, Any]]) -> str:
+    """Return one row per student: Dice alone and with soft masks, and the gain, by test set."""
+    heads = [f"{name}, {text}" for name in results for text in ("alone", "soft masks", "gain")]
+    lines = ["| student | " + " | ".join(heads) + " | seeds |", "|---" * (len(heads) + 2) + "|"]
+    names = dict.fromkeys(name.partition(": ")[0] for cells in results.values() for name in cells)
+    for student in names:
+        texts, seeds = [], 0
+        for cells in results.values():
+            soft = cells[f"{student}: soft masks"]
+            seeds = len(soft["dice"])
+            gain = f"{soft['gain']:+.3f} ({soft['low']:+.3f} to {soft['high']:+.3f})"
+            texts += [f"{mean(soft['dice']) - soft['gain']:.3f}", f"{mean(soft['dice']):.3f}", gain]
+        lines.append(f"| {student} | " + " | ".join(texts) + f" | {seeds} |")
+    return "\n".join(lines)
+
+
 def put_between(file: Path, marks: tuple[str, str], text: str) -> None:
     """Replace what stands between two marks of a page."""
     before, rest = file.read_text(encoding="utf-8").split(marks[0])
@@ -235,6 +267,9 @@ def report(bench: Bench, file: Path, readme: Path = README) -> None:
     text = tables(results)
     put_between(file.with_suffix(".md"), MARKS, text)
     put_between(readme, README_MARKS, readme_table(results))
+    students = of_students(results)
+    write_json(STUDENTS, students)
+    put_between(file.with_suffix(".md"), STUDENTS_MARKS, students_table(students))
     print(text)
 
 

@@ -126,7 +126,11 @@ def test_the_tables_of_the_pages_are_those_of_the_results(gain: ModuleType) -> N
         pytest.skip("nothing is measured yet")
     results = json.loads(file.read_text())
     assert gain_results.readme_table(results) in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert gain_results.tables(results) in (ROOT / "benchmarks" / "gain.md").read_text(encoding="utf-8")
+    page = (ROOT / "benchmarks" / "gain.md").read_text(encoding="utf-8")
+    assert gain_results.tables(results) in page
+    students = gain_results.of_students(results)
+    assert students == json.loads(gain_results.STUDENTS.read_text())
+    assert gain_results.students_table(students) in page
 
 
 def test_the_table_of_the_images_without_masks_is_that_of_its_results(gain: ModuleType) -> None:
