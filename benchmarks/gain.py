@@ -93,6 +93,12 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
     # half of a batch is without drawn masks, not three quarters; the controls too, which are compared with it
     "soft masks, half": ("teachers", ["configs/recipes/soft_masks.yaml"], HALF),
+    # as many of a batch as they are of all images: a third with all labels
+    "soft masks, by their number": (
+        "teachers",
+        ["configs/recipes/soft_masks.yaml"],
+        {"unlabelled_share": 0.34},
+    ),
     "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], HALF),
     "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], HALF),
     "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], HALF),
@@ -135,6 +141,7 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "alone, twice the steps", (0,)),
     ("all", "alone", (1, 2)),
     ("all", "soft masks", (1, 2)),
+    ("all", "soft masks, by their number", (1, 0)),
     ("all", "student ensemble", (0,)),
     ("few", "features", (0, 1)),
     ("few", "features, then masks", (0,)),
