@@ -21,7 +21,7 @@ $(STAMP): setup.cfg pyproject.toml
 
 setup: $(STAMP)  ## make .venv with all that is needed (about 6 GB, minutes); skipped when it is up to date
 
-demo: $(STAMP)  ## distil a small student on synthetic polyps and show the gain (six to seven minutes)
+demo: $(STAMP)  ## teach a small student on drawn polyps and show the gain (five to six minutes)
 	$(RUN) -m monai_difom demo
 
 test: $(STAMP)  ## run the tests

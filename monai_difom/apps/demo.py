@@ -1,4 +1,4 @@
-"""The whole chain in minutes, on synthetic images: a teacher, the same student with it and alone, and the report of both."""
+"""The whole chain in minutes, on drawn images: a teacher, masks by it, a student with them and alone, and the report of both."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ import yaml
 
 from .. import __version__
 from ..data import make_polyps
-from ..transforms import IMAGENET_MEAN, IMAGENET_STD
 from ..utils import write_json
 from ..utils.documents import read_json
 from ..utils.precision import fast_bfloat16
-from .runs.folder import RunFolder
 from .train import FinishedRun, train
 from .train.command import resume
 
-# what the student must match: its map, and the module of the teacher that gives the map of that name
-TAUGHT = {"bottleneck": "encoder.4", "decoder_stride2": "decoder.2"}
 FOLDERS, RECORD = ("data", "teacher", "student"), "demo.json"
 
 
@@ -35,27 +31,31 @@ class Settings:
         input_size: side that the networks see.
         teacher_images: labelled images of the teacher, of which one in ten chooses the best epoch.
         student_images: labelled images of either student, of which one in three chooses the best epoch.
+        unlabelled_images: images without masks, which the teacher labels for the student.
         test_images: images that are scored.
         teacher_width: channels of the teacher's levels.
         student_width: channels of the student's levels.
         teacher_epochs: epochs of the teacher.
-        student_epochs: epochs of the student's phases.
+        student_epochs: epochs of the student, three images without masks beside each labelled one.
         batch_size: images per step.
+        contrast: of the drawn polyps, see `polyp_image`.
     """
 
     image_size: int = 96
     input_size: int = 64
     teacher_images: int = 424
-    student_images: int = 72
+    student_images: int = 12
+    unlabelled_images: int = 300
     test_images: int = 100
     teacher_width: tuple[int, ...] = (16, 32, 64, 96, 96)
     student_width: tuple[int, ...] = (8, 16, 32, 64, 64)
-    teacher_epochs: int = 20
-    student_epochs: tuple[int, int, int] = (20, 40, 20)
+    teacher_epochs: int = 10
+    student_epochs: int = 18
     batch_size: int = 4
+    contrast: float = 2.0
 
 
-QUICK = Settings(64, 32, 24, 12, 6, (8, 16, 32, 32, 32), (4, 8, 16, 16, 16), 1, (1, 1, 1))
+QUICK = Settings(64, 32, 24, 12, 12, 6, (8, 16, 32, 32, 32), (4, 8, 16, 16, 16), 1, 1)
 
 
 def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
@@ -76,18 +76,18 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
     try:
         settings = json.loads(json.dumps({"seed": seed, "version": __version__, **asdict(s)}))
         begin(output, settings)
-        for number, (name, images) in enumerate(
-            (("teacher", s.teacher_images), ("student", s.student_images))
-        ):
-            make_polyps(output / "data" / name, images, s.test_images, s.image_size, 2 * seed + number)
+        counts = {"teacher": s.teacher_images, "student": s.student_images, "unlabelled": s.unlabelled_images}
+        for number, (name, images) in enumerate(counts.items()):
+            folder, tests = output / "data" / name, 0 if name == "unlabelled" else s.test_images
+            make_polyps(folder, images, tests, s.image_size, len(counts) * seed + number, s.contrast)
         print(
             f"\n[1/2] A teacher, a wide U-Net, learns from {s.teacher_images} labelled images\n", flush=True
         )
-        epochs = [0, s.teacher_epochs, 0]
-        teach(output / "teacher", s, seed, s.teacher_width, epochs, val_fraction=0.1, report=False)
+        teach(output / "teacher", s, seed, s.teacher_width, s.teacher_epochs, val_fraction=0.1, report=False)
         write_overlay(output / "teacher.yaml", output / "teacher")
         print(
-            f"\n[2/2] A narrow U-Net learns from {s.student_images} labelled images, with the teacher and alone\n",
+            f"\n[2/2] A narrow U-Net learns from {s.student_images} labelled images: with the teacher's masks of "
+            f"{s.unlabelled_images} others, and alone\n",
             flush=True,
         )
         run = teach(
@@ -134,28 +134,30 @@ def teach(
     s: Settings,
     seed: int,
     width: tuple[int, ...],
-    epochs: Any,
+    epochs: int,
     teacher: Path | None = None,
     **more: Any,
 ) -> FinishedRun:
-    """Train a U-Net, with a control where it has a teacher; go on where an earlier demo was interrupted."""
+    """Train a U-Net; with a teacher on its masks too, and beside a control. Go on where an earlier demo was interrupted."""
     if (folder / "source" / "configs" / "train.yaml").is_file():
         return resume(folder)
     settings = {
         "image_size": s.input_size,
         "batch_size": s.batch_size,
-        "epochs": list(epochs),
+        "epochs": [0, epochs, 0],
         "network_def#features": list(width),
         "seed": seed,
         "amp": fast_bfloat16(),
-        "val_interval": max(sum(epochs) // 15, 1),
+        "val_interval": max(epochs // 12, 1),
         **more,
     }
-    teachers = [str(teacher)] if teacher else []
+    data = folder.parent / "data"
     return train(
-        folder.parent / "data" / folder.name,
-        teachers,
+        data / folder.name,
+        [str(teacher)] if teacher else [],
+        recipe="soft_masks" if teacher else None,
         control=teacher is not None,
+        unlabelled=data / "unlabelled" / "TrainDataset" / "image" if teacher else None,
         output=folder,
         settings=settings,
         structure="polyp",
@@ -164,34 +166,6 @@ def teach(
 
 
 def write_overlay(file: Path, run: Path) -> None:
-    """Write the overlay under which the network of a run teaches, by the maps of `TAUGHT`."""
-    weights = dict.fromkeys(TAUGHT, 1.5)
-    teacher = {
-        "_target_": "monai_difom.networks.teachers.bundle_teacher",
-        "bundle_dir": str(RunFolder(run).bundle.resolve()),
-        "taps": TAUGHT,
-        "mean": list(IMAGENET_MEAN),
-        "std": list(IMAGENET_STD),
-        "licence": "trained here",
-        "multiple_of": 16,
-    }
-    terms = [
-        {
-            "_target_": "monai_difom.targets.DistillationTerm",
-            "name": name,
-            "tap": name,
-            "source": f"unet/{name}",
-        }
-        for name in TAUGHT
-    ]
-    phases = [
-        {
-            "_target_": "monai_difom.engines.Phase",
-            "name": name,
-            "epochs": 1,
-            "weights": {"segmentation": 1.0, **both},
-        }
-        for name, both in (("align", weights), ("distil", weights), ("refine", {}))
-    ]
-    text = yaml.safe_dump({"teachers": {"unet": teacher}, "terms": terms, "phases": phases}, sort_keys=False)
+    """Write the overlay under which a run labels images for a student, as it is."""
+    text = yaml.safe_dump({"label_teachers": [str(run.resolve())], "label_views": 4})
     file.write_text(f"# Teacher: the network that the demo trained on many labels.\n{text}", encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_difom.apps import demo
-from monai_difom.apps.demo import FOLDERS, RECORD, TAUGHT, begin, run_demo
+from monai_difom.apps.demo import FOLDERS, RECORD, begin, run_demo
 
 
 def test_the_demo_ends_with_a_report_of_a_student_and_its_control(
@@ -24,12 +24,13 @@ def test_the_demo_ends_with_a_report_of_a_student_and_its_control(
         name: json.loads((folder / "summary.json").read_text())
         for name, folder in {
             "teacher": tmp_path / "teacher",
-            "distilled": student,
+            "taught": student,
             "alone": student / "control",
         }.items()
     }
-    terms = {name: set(summary.get("collapse") or {}) for name, summary in found.items()}
-    assert terms == {"teacher": set(), "alone": set(), "distilled": set(TAUGHT)}
+    without = {name: summary.get("unlabelled") or 0 for name, summary in found.items()}
+    assert without == {"teacher": 0, "alone": 0, "taught": demo.QUICK.unlabelled_images}
+    assert found["taught"]["labelled"] == found["alone"]["labelled"]
     assert {summary["test_sets"]["synthetic"]["n"] for summary in found.values()} == {demo.QUICK.test_images}
     # that one is complete: all is done anew, as with other settings
     record = json.loads((tmp_path / RECORD).read_text())

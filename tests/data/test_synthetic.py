@@ -36,3 +36,19 @@ def test_wrong_numbers_are_refused(tmp_path):
         make_polyps(tmp_path, train=0)
     with pytest.raises(ValueError, match="size is 16"):
         polyp_image(np.random.default_rng(0), 16)
+
+
+def test_contrast_moves_the_colour_of_a_polyp_and_nothing_else():
+    def images(contrast: float) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [polyp_image(np.random.default_rng(seed), 64, contrast) for seed in range(8)]
+        return np.stack([pair[0] for pair in pairs]).astype(float), np.stack([pair[1] for pair in pairs]) > 0
+
+    (usual, masks), (clear, same) = images(1.0), images(3.0)
+    assert np.array_equal(masks, same)
+    inside = [np.abs(usual - clear)[region].mean() for region in (masks, ~masks)]
+    assert inside[0] > 5 * inside[1]
+
+
+def test_a_negative_contrast_is_refused():
+    with pytest.raises(ValueError, match=r"contrast is -1"):
+        polyp_image(np.random.default_rng(0), 32, -1)
