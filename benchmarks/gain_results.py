@@ -229,7 +229,7 @@ def of_students(results: dict[str, Any], protocol: str = "few") -> dict[str, dic
     found: dict[str, dict[str, Any]] = {}
     for student, end in (("unet_small", ""), *((name, f", {name}") for name in OTHERS)):
         arms = {arm: results.get(protocol, {}).get(arm + end, {}) for arm in ("alone", "soft masks")}
-        for name in arms["soft masks"]:
+        for name in (name for name in arms["soft masks"] if name in arms["alone"]):
             found.setdefault(name, {}).update(
                 {f"{student}: {arm}": cells[name] for arm, cells in arms.items()}
             )

@@ -16,6 +16,7 @@ from ..data import make_polyps
 from ..utils import write_json
 from ..utils.documents import read_json
 from ..utils.precision import fast_bfloat16
+from .runs.folder import RunFolder
 from .train import FinishedRun, train
 from .train.command import resume
 
@@ -139,7 +140,7 @@ def teach(
     **more: Any,
 ) -> FinishedRun:
     """Train a U-Net; with a teacher on its masks too, and beside a control. Go on where an earlier demo was interrupted."""
-    if (folder / "source" / "configs" / "train.yaml").is_file():
+    if RunFolder(folder).started_by_train():
         return resume(folder)
     settings = {
         "image_size": s.input_size,

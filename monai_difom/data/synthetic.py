@@ -85,7 +85,7 @@ def polyp_image(rng: np.random.Generator, size: int, contrast: float = 1.0) -> t
         rng: source of all randomness.
         size: height and width, from 32 pixels.
         contrast: how far the colour of a polyp is from that of its surroundings. At 1 it is hardly further than that of the flat
-            patches which are no polyps, and networks of a few minutes do not find it; at 3 they do.
+            patches which are no polyps, and networks of a few minutes do not find it; at 2 they do.
 
     Returns:
         ``(image, mask)``: ``(size, size, 3)`` uint8 RGB, and ``(size, size)`` uint8 of 0 and 255.

@@ -21,7 +21,7 @@ from ...utils.disk import remove_all_leftovers
 from ...utils.documents import read_json
 from ...utils.files import close_in_forks
 from ...utils.weight_files import BUNDLE_WEIGHTS, LAST_STUDENT, STATE, STATE_BEFORE, STUDENT
-from .folder import CONTROL, RunError, RunFolder
+from .folder import RunError, RunFolder
 
 LOCK = "training.lock"
 TRAIN = "monai_difom.apps.claim_run"  # what a configuration that trains from images has
@@ -343,8 +343,7 @@ def interrupted() -> str:
         return "Interrupted."
     state, files = claims[0].state, claims[0].files
     if state.is_file() and files.started_by_train():
-        run = files.path.parent if files.path.name == CONTROL else files.path
-        return f"Interrupted. To go on: monai-difom train --resume {shown(run)}"
+        return f"Interrupted. To go on: monai-difom train --resume {shown(files.with_control())}"
     if state.is_file():
         return f"Interrupted. To go on: the same command with --resume {shown(state)}"
     return "Interrupted before the first checkpoint: nothing is kept yet, the same command starts anew."

@@ -36,13 +36,16 @@ class RunFolder:
         self.bundle = self.path / "bundle"
         self.models = self.path / MODELS
         self.control = self.path / CONTROL
-        self.trained = (
-            self.path / "source" / "configs" / "train.yaml"
-        )  # what `monai-difom train` wrote and ran
+        # what `monai-difom train` wrote and ran
+        self.trained = self.path / "source" / "configs" / "train.yaml"
 
     def started_by_train(self) -> bool:
         """Whether ``monai-difom train`` made the run, which then goes on by ``--resume`` of that verb."""
         return self.trained.is_file()
+
+    def with_control(self) -> Path:
+        """Return the folder that ``train --resume`` takes: that of the run, for its control too."""
+        return self.path.parent if self.path.name == CONTROL else self.path
 
     @classmethod
     def of(cls, given: str | os.PathLike) -> RunFolder:

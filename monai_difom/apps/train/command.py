@@ -116,10 +116,9 @@ def _run(plan: TrainingPlan, resume: bool = False, overwrite: bool = False) -> N
 def how_on(plan: TrainingPlan) -> str:
     """Say what can be done after a failure: a run that has reached nothing is started again, not resumed."""
     files = RunFolder(plan.folder)
-    is_control = files.path.name == CONTROL
-    if files.state() is None and not is_control:
+    run = files.with_control()
+    if files.state() is None and run == files.path:
         return "It had not reached anything yet: mend that, and give the same command again."
-    run = files.path.parent if is_control else files.path
     return f"What it had reached is kept: monai-difom train --resume {shown(run)}"
 
 
