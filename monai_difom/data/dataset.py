@@ -7,13 +7,13 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset, Sampler
 
-from ..transforms import RandGeometryd, RandViewd, allowed_views
+from ..transforms import RandGeometryd, RandViewd, allowed_views, reseed
+from ..utils.seeds import derived_seed
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
 from .feature_store.policies import check_augmentation, flattened, stored_chain, teacher_chain
 from .soft_masks import MapFolder, SoftMasks, check_soft_mask_chain, with_soft_masks
@@ -114,7 +114,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def _order(self, turn: int) -> list[int]:
         if not self.shuffle:
             return list(range(self.length))
-        generator = torch.Generator().manual_seed(_derived_seed(self.seed, turn))
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, turn))
         return torch.randperm(self.length, generator=generator).tolist()
 
 
@@ -215,7 +215,7 @@ class ViewDataset(Dataset):
         augment = self._augment_stored if reads else self.augment
         if augment is not None and self.augment is not None:
             # the whole chain is seeded: what rests in it must not change what the others draw
-            self.augment.set_random_state(seed=_derived_seed(self.seed, epoch, index))
+            reseed(self.augment, derived_seed(self.seed, epoch, index))
             try:
                 item = augment(item)
             except Exception as error:
@@ -291,11 +291,6 @@ def _identity(item: Mapping[str, Any]) -> Hashable:
     """What two items share that load the same; an item that holds more than texts and numbers is alone."""
     plain = all(isinstance(value, (str, int)) for value in item.values())
     return tuple(sorted(item.items())) if plain else id(item)
-
-
-def _derived_seed(*parts: int) -> int:
-    """Mix integers into one 32-bit seed; neighbouring epochs and indices give unrelated seeds."""
-    return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1)[0])
 
 
 def _named(error: Exception, item: Mapping[str, Any], action: str) -> ItemError:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         to_gray,
         to_rgb,
     )
+    from .reseed import reseed
     from .save import SaveStructuresd
     from .slices import SlicesToImagesd
     from .soft_target import MixSoftMaskd, mix_soft_mask
@@ -49,6 +50,7 @@ else:
             "picture_file": (
                 "PICTURE_SUFFIXES is_picture open_picture picture_facts read_picture_file to_gray to_rgb"
             ),
+            "reseed": "reseed",
             "save": "SaveStructuresd",
             "slices": "SlicesToImagesd",
             "soft_target": "MixSoftMaskd mix_soft_mask",

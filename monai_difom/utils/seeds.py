@@ -11,8 +11,8 @@ import torch
 
 
 def derived_seed(*parts: int) -> int:
-    """Mix whole numbers from 0 into one 32-bit seed; neighbouring numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+    """Mix whole numbers of up to 64 bits into one 32-bit seed; neighbouring numbers give unrelated seeds."""
+    return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1)[0])
 
 
 def derived_generator(*parts: int) -> torch.Generator:
