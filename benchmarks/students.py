@@ -4,6 +4,8 @@
     python benchmarks/students.py --quick         # a few students, few repeats: under a minute
     python benchmarks/students.py --write         # put the table into docs/students.md between its markers
 
+The column of Dice comes from `benchmarks/polyp_students.json`, which `gain.py --report` writes.
+
 Also measured, side by side and interleaved:
 
 - inference_ratio: the exported student of a distillation against the plain network of the same shape that was never distilled
@@ -25,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import onnx
@@ -51,6 +53,7 @@ STUDENTS = [  # of images; those of volumes are the same networks
     file for file in sorted((ROOT / "configs" / "students").glob("*.yaml")) if not file.stem.endswith("_3d")
 ]
 QUICK = ("light_mobilenetv4", "unet", "vit_tiny")
+DICE = ROOT / "benchmarks" / "polyp_students.json"
 BEGIN, END = "<!-- students -->", "<!-- /students -->"
 Run = Callable[[], Any]
 
@@ -209,17 +212,26 @@ def nested_unets(size: int, repeats: int) -> dict[str, Any]:
     return found
 
 
+def dice_text(student: str, test_set: str = "Kvasir") -> str:
+    """Return the mean Dice of a student alone and with soft masks, as `gain.py --report` measured it; empty where it did not."""
+    arms = json.loads(DICE.read_text(encoding="utf-8"))[test_set]
+    cells = [arms.get(f"{student}: {arm}") for arm in ("alone", "soft masks")]
+    return " / ".join(f"{mean(cell['dice']):.3f}" for cell in cells if cell is not None)
+
+
 def table(rows: Sequence[Mapping[str, Any]], size: int, threads: int) -> str:
     """Return the rows as a Markdown table, cheapest first."""
     lines = [
-        f"Milliseconds per image of {size}x{size}, batch 1, float32, {threads} CPU threads:",
+        f"Milliseconds per image of {size}x{size}, batch 1, float32, {threads} CPU threads. Dice, where measured: alone / with",
+        "soft masks, the same steps for all, at 128 px with 100 labels of Kvasir ([gain](../benchmarks/gain.md#other-students)):",
         "",
-        "| student | parameters (M) | GMACs | PyTorch | ONNX Runtime | OpenVINO |",
-        "|---|---|---|---|---|---|",
+        "| student | parameters (M) | GMACs | PyTorch | ONNX Runtime | OpenVINO | Dice |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: row["gmacs"]):
-        times = " | ".join(f"{row[name]:.0f}" for name in ("pytorch", "onnxruntime", "openvino"))
-        lines.append(f"| `{row['student']}` | {row['parameters'] / 1e6:.1f} | {row['gmacs']:.1f} | {times} |")
+        cells = [f"`{row['student']}`", f"{row['parameters'] / 1e6:.1f}", f"{row['gmacs']:.1f}"]
+        cells += [f"{row[name]:.0f}" for name in ("pytorch", "onnxruntime", "openvino")]
+        lines.append("| " + " | ".join([*cells, dice_text(row["student"])]) + " |")
     return "\n".join(lines)
 
 

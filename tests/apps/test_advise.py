@@ -45,7 +45,7 @@ def test_the_page_shows_the_table_of_the_verb_and_its_times_are_those_of_the_stu
     assert f"| {' | '.join(advise.COLUMNS)} |" in page
     for start in advise.STARTS:
         assert f"| {' | '.join(start.cells())} |" in page
-        row = re.search(rf"^\| `{start.student}` \|.*\| (\d+) \|$", students, re.M)
+        row = re.search(rf"^\| `{start.student}` \|(?:[^|\n]*\|){{4}} (\d+) \|", students, re.M)
         assert start.milliseconds == (int(row[1]) if row else None)
 
 
