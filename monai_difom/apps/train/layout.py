@@ -54,8 +54,8 @@ def find_layout(request: Request) -> Layout:
 
 
 def _number(found: int, request: Request) -> str:
-    """Say how many images there are, and how many of them ``--set limit`` takes."""
-    limit = request.settings.get("limit")
+    """Say how many images there are, and how many of them the training takes."""
+    limit = request.limit
     if isinstance(limit, int) and 0 < limit < found:
         return f"{limit} of {found} images with their masks"
     return f"{found} images"

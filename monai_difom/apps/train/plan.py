@@ -24,11 +24,9 @@ from ..bundle.typed_paths import is_path
 from ..runs.folder import CONTROL, RunFolder
 from ..runs.identity import NEUTRAL, RunIdentity
 from .layout import find_layout
-from .request import Request
+from .request import QUICK, Request
 from .teachers import Taught, find_teachers
 
-#: what ``--quick`` sets: minutes, figures that mean nothing
-QUICK = {"image_size": 96, "batch_size": 8, "train#trainer#max_epochs": 6, "adapt_epochs": 6}
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 #: steps of an epoch of a run with images without masks, for its twin

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 
+#: what ``quick`` sets: minutes, whatever the size of the data set; figures that mean nothing
+QUICK = {"image_size": 96, "batch_size": 8, "limit": 64, "train#trainer#max_epochs": 6, "adapt_epochs": 6}
+
+
 @dataclass(frozen=True)
 class Request:
     """A training, as it is asked for.
@@ -48,3 +52,8 @@ class Request:
     modality: str | None = None
     output: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> Any:
+        """Number of images whose masks are used at most; None for all."""
+        return self.settings.get("limit", QUICK["limit"] if self.quick else None)

@@ -184,6 +184,17 @@ def test_a_limit_is_said_where_the_images_are_counted(tmp_path: Path) -> None:
     assert "6 images to train on" in find_layout(Request(tmp_path / "data", settings={"limit": 9})).note
 
 
+def test_a_quick_trial_is_quick_on_a_large_data_set_too(tmp_path: Path) -> None:
+    """It takes 64 images and says so; a number that is asked for goes before that."""
+    make_polyps(tmp_path / "data", train=70, test=2, size=32)
+    asked = Request(tmp_path / "data", quick=True, output=tmp_path / "run")
+    assert "64 of 70 images with their masks" in find_layout(asked).note
+    assert make_plan(asked).config["limit"] == 64
+    more = Request(tmp_path / "data", quick=True, output=tmp_path / "run", settings={"limit": 66})
+    assert "66 of 70" in find_layout(more).note
+    assert make_plan(more).config["limit"] == 66
+
+
 def test_after_a_failure_only_what_was_reached_is_offered_to_go_on_from(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
