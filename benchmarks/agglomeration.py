@@ -33,6 +33,7 @@ from monai_difom.data import split_validation, test_sets, training_pairs
 from monai_difom.utils import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_suffix(".json")
 BUNDLE = "bundles/agglomerated_encoder"
 TASKS = ("polyp", "vessel", "nucleus")
 SIZE, ENCODER, EPOCHS = 96, "efficientvit_b0", (5, 10, 5)
@@ -293,16 +294,36 @@ def table(results: dict[str, list[Path]]) -> str:
     return "\n".join(lines)
 
 
-def gain(results: dict[str, list[Path]], arm: str, against: str) -> str:
+def gain(results: dict[str, list[Path]], arm: str, against: str) -> Any:
     """Change of Dice against another arm, over images and structures; tiles of one image are drawn together."""
     both = [results[against], results[arm]]
     count = min(map(len, both))
     found, _ = compare_runs(*([read_run(out) for out in outs[:count]] for outs in both))["test"]["dice"]
-    change = found.difference
+    return found
+
+
+def gain_text(results: dict[str, list[Path]], arm: str, against: str) -> str:
+    """The same in words."""
+    found = gain(results, arm, against)
+    change, count = found.difference, min(len(results[against]), len(results[arm]))
     return (
         f"{arm} - {against}: {change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}, {change.units} images or patients, "
         f"{count} seed(s)), sign test p = {found.p_value:.2g}"
     )
+
+
+def figures(results: dict[str, list[Path]]) -> dict[str, dict[str, Any]]:
+    """Return task -> arm -> Dice per seed; in ``mean``, over all tasks, also the gain over the arm ``none``."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm, outs in results.items():
+        scores = [scores_of(out) for out in outs]
+        for task in (*TASKS, "mean"):
+            if task in scores[0]:
+                found.setdefault(task, {})[arm] = {"dice": [s[task] for s in scores]}
+        if arm in ARMS and arm != "none" and "none" in results:
+            change = gain(results, arm, "none").difference
+            found["mean"][arm] |= {"gain": change.mean, "low": change.low, "high": change.high}
+    return found
 
 
 def main() -> None:
@@ -325,8 +346,9 @@ def main() -> None:
             print(f"\n{table(results)}", flush=True)
     for arm in options.arms:
         if arm != "none" and "none" in results:
-            print(gain(results, arm, "none"))
-    print(json.dumps({arm: [scores_of(out) for out in outs] for arm, outs in results.items()}))
+            print(gain_text(results, arm, "none"))
+    write_json(RESULTS, figures(results))
+    print(json.dumps(figures(results)))
 
 
 if __name__ == "__main__":

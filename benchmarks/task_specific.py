@@ -10,7 +10,8 @@ images as the distillations. A run that was interrupted goes on, a finished one 
 
 `--kvasir` takes Kvasir's images alone out of PraNet's folders; its training images without their masks are the transfer set.
 Otherwise `--transfer_dir` names one; without it the labelled images are strongly augmented. The arm `imagenet` is run where
-`--imagenet_weights` is a local file of the student's encoder. The last line is one JSON object.
+`--imagenet_weights` is a local file of the student's encoder. The last line is one JSON object,
+which is also kept in benchmarks/task_specific.json.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from typing import Any
 
 from monai_difom.apps.runs.compare import compare_runs
 from monai_difom.apps.runs.run import read_run
+from monai_difom.utils import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_suffix(".json")
 TEACHER = "configs/teachers/unet_adapted.yaml"
 SAM = "configs/teachers/sam_small.yaml"
 # arm -> overlays; the teacher of an arm without one is not run
@@ -155,27 +158,46 @@ def table(rows: Scores, labels: list[int], score: str, digits: int) -> str:
     return "\n".join(lines)
 
 
-def gains(rows: Scores, options: argparse.Namespace) -> list[str]:
-    """Return the gain of the method over every other arm, paired over images and seeds, where both are done."""
-    lines = []
+def changes(rows: Scores, options: argparse.Namespace) -> dict[int, dict[str, Any]]:
+    """Return labels -> arm -> what the method has more than it, paired over images and seeds, where both are done."""
+    found: dict[int, dict[str, Any]] = {}
     for labels in options.labels:
         own = set(rows.get("task_specific", {}).get(labels, {}))
         for arm in (a for a in rows if a in ARMS and a != "task_specific"):
             seeds = sorted(own & set(rows[arm].get(labels, {})))
-            if not seeds:
-                continue
-            sides = [
-                [read_run(folder_of(a, labels, seed, options)) for seed in seeds]
-                for a in (arm, "task_specific")
-            ]
-            (scores,) = compare_runs(*sides).values()
-            found, _ = scores["dice"]
-            change = found.difference
-            lines.append(
-                f"- {labels} labels, seeds {', '.join(map(str, seeds))}: task_specific - {arm} "
-                f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f}, {change.images} images)"
-            )
-    return lines
+            if seeds:
+                sides = [
+                    [read_run(folder_of(a, labels, seed, options)) for seed in seeds]
+                    for a in (arm, "task_specific")
+                ]
+                (scores,) = compare_runs(*sides).values()
+                found.setdefault(labels, {})[arm] = scores["dice"][0].difference
+    return found
+
+
+def gains(rows: Scores, options: argparse.Namespace) -> list[str]:
+    """Return the gain of the method over every other arm in words."""
+    return [
+        f"- {labels} labels: task_specific - {arm} {c.mean:+.3f} ({c.low:+.3f} to {c.high:+.3f}, {c.images} images)"
+        for labels, arms in changes(rows, options).items()
+        for arm, c in arms.items()
+    ]
+
+
+def figures(rows: Scores, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return ``<name>, <n> labels`` -> arm -> Dice per seed; the method's gain is that over training from scratch."""
+    found: dict[str, dict[str, Any]] = {}
+    for labels in options.labels:
+        arms = {
+            arm: {"dice": [scores["dice"] for _, scores in sorted(by[labels].items())]}
+            for arm, by in rows.items()
+            if labels in by
+        }
+        change = changes(rows, options).get(labels, {}).get("scratch")
+        if change is not None:
+            arms["task_specific"] |= {"gain": change.mean, "low": change.low, "high": change.high}
+        found[f"{options.name}, {labels} labels"] = arms
+    return found
 
 
 def parse() -> argparse.Namespace:
@@ -230,11 +252,9 @@ def main() -> None:
                 (place / "table.md").write_text(text + "\n")
                 print(f"{arm}, {labels} labels, seed {seed}: done", flush=True)
     print((place / "table.md").read_text())
-    dice = {
-        arm: {n: {s: v["dice"] for s, v in f.items()} for n, f in found.items()}
-        for arm, found in rows.items()
-    }
-    print(json.dumps({"name": options.name, "dice": dice}))
+    kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    write_json(RESULTS, {**kept, **figures(rows, options)})
+    print(json.dumps(figures(rows, options)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -144,3 +145,21 @@ def test_injected_faults_hold() -> None:
     assert all(campaign["tried"] == campaign["held"] for campaign in found.values())
     assert found["bundles"]["tried"] >= 30
     assert found["inputs"]["tried"] >= 40
+
+
+@pytest.mark.parametrize("name", ["task_specific", "agglomeration"])
+def test_the_figures_of_a_page_are_those_of_its_file(name: str) -> None:
+    """Every Dice of every seed, and every gain with its interval, stands in the page as in the JSON beside it."""
+    page = (ROOT / f"benchmarks/{name}.md").read_text(encoding="utf-8")
+    sets = json.loads((ROOT / f"benchmarks/{name}.json").read_text(encoding="utf-8"))
+    # the pages write .445 and 0.445
+    digits = {word.lstrip("0") for word in re.findall(r"\d?\.\d{3}", page)}
+    gains = 0
+    for arms in sets.values():
+        for arm, cell in arms.items():
+            assert arm in page
+            assert {f"{value:.3f}".lstrip("0") for value in cell["dice"]} <= digits
+            if "gain" in cell:
+                assert f"{cell['gain']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})" in page
+                gains += 1
+    assert gains
