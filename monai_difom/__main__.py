@@ -56,7 +56,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add("--recipe", metavar="NAME", help="overlay of configs/recipes (the bundle's own)")
     add("--bundle", default="polyp_difom", metavar="NAME", help="whose method is used (polyp_difom)")
     add("--control", action="store_true", help="also train the student without teachers, and report both")
-    add("--quick", action="store_true", help="64 images at most, small and short: to see that everything runs")
+    add(
+        "--quick", action="store_true", help="64 images at most, small and short: to see that everything runs"
+    )
     add(
         "--images", metavar="NAME", help="folder of images inside DATA, where it has another name than images"
     )

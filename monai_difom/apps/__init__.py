@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .bundle.stages import (
         check_transfer_set,
         join_stages,
-        keep_best,
         last_checkpoint,
+        load_kept,
         run_ids,
         run_stage,
         start_encoder,
@@ -57,7 +57,7 @@ else:
             "bundle.extra_images": "check_soft_masks check_unlabelled_images",
             "bundle.pretrain": "pretrain_encoder",
             "bundle.stages": (
-                "check_transfer_set join_stages keep_best last_checkpoint run_ids run_stage start_encoder "
+                "check_transfer_set join_stages last_checkpoint load_kept run_ids run_stage start_encoder "
                 "start_student"
             ),
             "bundle.synthesize": "generate_images synthesize train_diffusion",

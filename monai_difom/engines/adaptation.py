@@ -27,6 +27,9 @@ from .trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
 
+#: batches of an epoch at least, where none are asked for: 40 epochs of two batches leave a teacher that knows little
+FEWEST_STEPS = 10
+
 
 @dataclass(frozen=True)
 class AdaptSettings:
@@ -34,7 +37,7 @@ class AdaptSettings:
 
     Args:
         epochs: passes over the labelled images, or stretches of ``epoch_steps``.
-        epoch_steps: batches in an epoch; None for one pass. With few labels a pass is a step or two: give 50 and fewer epochs.
+        epoch_steps: batches in an epoch; None for one pass, and for `FEWEST_STEPS` with few labels, where a pass is a step or two.
         batch_size: images in a batch of one process.
         learning_rate: highest rate of AdamW; one cycle.
         encoder_rate: factor on it for the pretrained encoder; below 1 it is changed more slowly than the new decoder.
@@ -134,7 +137,10 @@ def adaptation_trainer(
     """
     targets = TargetPipeline({}, [])
     distiller = Distiller(network, targets)
-    own = None if settings.epoch_steps is None else settings.epoch_steps * settings.batch_size
+    steps = settings.epoch_steps
+    if steps is None and len(data) < FEWEST_STEPS * settings.batch_size * world_size():
+        steps = FEWEST_STEPS
+    own = None if steps is None else steps * settings.batch_size
     sampler = EpochSampler(len(data), seed, rank=own_rank(), world=world_size(), count=own)
     loader = DataLoader(
         data,

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from monai_difom.data import ViewDataset
 from monai_difom.engines import AdaptSettings, MeanPrediction, adaptation, parameter_groups
-from monai_difom.engines.adaptation import slower_mixed
+from monai_difom.engines.adaptation import adaptation_trainer, slower_mixed
 from monai_difom.transforms import apply_view
 
 
@@ -53,3 +54,16 @@ def test_the_mean_prediction_is_the_mean_of_probabilities_and_turns_with_its_ima
     every = MeanPrediction(networks, range(8))
     for view in range(8):
         torch.testing.assert_close(every(apply_view(image, view)), apply_view(every(image), view))
+
+
+@pytest.mark.parametrize(
+    ("images", "asked", "steps"), [(6, None, adaptation.FEWEST_STEPS), (6, 3, 3), (25, None, 12)]
+)
+def test_an_epoch_of_few_labels_is_longer_than_a_pass(images: int, asked: int | None, steps: int) -> None:
+    """A pass over few labels is a step or two: then the images are seen several times, unless a number is asked for."""
+    items = [{"image": torch.rand(3, 8, 8), "label": torch.ones(1, 8, 8)} for _ in range(images)]
+    settings = AdaptSettings(epochs=1, epoch_steps=asked, batch_size=2)
+    network = nn.Conv2d(3, 1, 1)
+    trainer = adaptation_trainer(network, ViewDataset(items, []), settings, nn.BCEWithLogitsLoss())
+    trainer.run()
+    assert trainer.state.iteration == steps

@@ -30,13 +30,13 @@ from ...data import (
     training_augmentation,
 )
 from ...engines import AdaptSettings, MeanPrediction, adaptation_trainer, adaptation_validator
-from ...handlers import PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress
+from ...handlers import PhaseLog, PicturePanel, TrainingCheckpoint, TrainingProgress, kept_weights
 from ...losses import AnnotatedLoss
 from ...networks.lora import add_lora
 from ...transforms import NormalizeImaged, allowed_views
 from ...utils import all_ranks_here, file_digest, is_main_rank, unknown_name, write_json
 from ...utils.documents import read_large_json
-from ..bundle.stages import begin_stage, end_stage, keep_best, last_checkpoint
+from ..bundle.stages import begin_stage, end_stage, last_checkpoint, load_kept
 from ..deployed.facts import Deployment
 from ..runs.folder import RunFolder
 from ..runs.record import finish_record, run_training
@@ -55,8 +55,9 @@ class Adaptation:
     """What is fine-tuned, on what and how; `run` does it.
 
     Every member is trained in a folder of its own below ``output_dir`` (one alone in ``output_dir`` itself), with record,
-    curves, checkpoints, summary and tables of scores, and ``model.pt`` of the best epoch by validation. With K folds there are K
-    members per seed, each trained without one fold: on a labelled image those speak that have not learned its mask by heart.
+    curves, checkpoints, summary and tables of scores, and ``model.pt`` of the best epoch by validation, or of the last one where
+    validation images are few (`monai_difom.handlers.kept_weights`). With K folds there are K members per seed, each trained
+    without one fold: on a labelled image those speak that have not learned its mask by heart.
 
     Args:
         definition: ``_target_`` and arguments of the network, plain data: a segmenter of one channel per structure (sigmoid).
@@ -223,7 +224,7 @@ class Adaptation:
         all_ranks_here()
         if not is_main_rank():
             return
-        keep_best(network, folder / MODEL, folder / ADAPTERS)
+        load_kept(network, folder / MODEL, folder / ADAPTERS)
         scores = self._evaluate(network, folder)
         summary = summarize(trainer, scores, folder)
         finish_record(trainer, folder)
@@ -241,7 +242,12 @@ class Adaptation:
             TrainingProgress(enabled=self.progress),
             PhaseLog(log_dir=folder / "tensorboard", validator=validator),
             PicturePanel(loader=validator.data_loader, output_dir=folder),
-            TrainingCheckpoint(RunFolder(folder).models, validator, self.how.save_interval),
+            TrainingCheckpoint(
+                RunFolder(folder).models,
+                validator,
+                self.how.save_interval,
+                keep=kept_weights(len(self.validation)),
+            ),
         ]
 
     def _dataset(self, items: Items, augment: Callable, seed: int = 0) -> ViewDataset:

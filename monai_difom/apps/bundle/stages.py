@@ -114,18 +114,18 @@ def last_checkpoint(folder: str | os.PathLike) -> str:
     return str(file) if file.is_file() else ""
 
 
-def keep_best(network: nn.Module, best: str | os.PathLike, adapters: str | os.PathLike | None = None) -> None:
-    """Give an adapted network the weights of its best epoch, and write its adapters alone.
+def load_kept(network: nn.Module, kept: str | os.PathLike, adapters: str | os.PathLike | None = None) -> None:
+    """Give an adapted network the weights that its training kept, and write its adapters alone.
 
     Args:
         network: the network after its training, with or without adapters.
-        best: ``model.pt`` of `TrainingCheckpoint`.
+        kept: ``model.pt`` of `TrainingCheckpoint`.
         adapters: file for the adapters of a network that has them.
 
     Raises:
         ValueError: the file is of another network.
     """
-    load_network_state(network, load_state(best), best, "It is of another training.")
+    load_network_state(network, load_state(kept), kept, "It is of another training.")
     if adapters is not None and getattr(network, "lora_settings", None) is not None:
         save_adapters(network, adapters)
 

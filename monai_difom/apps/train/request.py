@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 #: what ``quick`` sets: minutes, whatever the size of the data set; figures that mean nothing
 QUICK = {"image_size": 96, "batch_size": 8, "limit": 64, "train#trainer#max_epochs": 6, "adapt_epochs": 6}
 
