@@ -37,7 +37,7 @@ class AdaptSettings:
 
     Args:
         epochs: passes over the labelled images, or stretches of ``epoch_steps``.
-        epoch_steps: batches in an epoch; None for one pass, and for `FEWEST_STEPS` with few labels, where a pass is a step or two.
+        epoch_steps: batches in an epoch; None for one pass, and for `FEWEST_STEPS` with few labels, where a pass is one or two.
         batch_size: images in a batch of one process.
         learning_rate: highest rate of AdamW; one cycle.
         encoder_rate: factor on it for the pretrained encoder; below 1 it is changed more slowly than the new decoder.
