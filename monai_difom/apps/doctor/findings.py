@@ -15,6 +15,7 @@ from ..runs.run import Run, RunError, Table, merge
 Level = Literal["bad", "doubt", "good"]
 #: level -> its word for people
 WORDS: dict[Level, str] = {"bad": "problem", "doubt": "in doubt", "good": "good"}
+FEW_STEPS = 1000  # of the optimiser: students of benchmarks/gain.md were at their end after 2,500
 VIEWS = 500  # images seen in all, below which no student has learned anything yet
 #: kinds that a training must have been long enough for
 _OF_A_TRAINING = (
@@ -38,7 +39,7 @@ class Finding:
     Args:
         kind: ``collapsed``, ``explains nothing``, ``only what is the same``, ``learns``, ``not measured``, ``better``,
             ``worse``, ``within noise``, ``no control``, ``not compared``, ``teacher no better``, ``teacher better``,
-            ``not scored``, ``trained on``, ``not finished`` or ``short``.
+            ``not scored``, ``trained on``, ``not finished``, ``few steps`` or ``short``.
         level: how much it matters.
         found: what was found, with its figures.
         advice: what to do; empty where nothing needs to be done.
@@ -60,7 +61,7 @@ def diagnose(runs: Sequence[Run], control: Sequence[Run] = (), teacher: Sequence
     """
     short = [finding for run in runs for finding in _short(run)]
     found = [
-        *short,
+        *(short or [finding for run in runs for finding in _few_steps(run)]),
         *(finding for run in runs for finding in _finished(run)),
         *(finding for run in runs for finding in _trained_on(run)),
         *(finding for run in runs for finding in _taught(run, len(runs) > 1)),
@@ -84,6 +85,18 @@ def _short(run: Run) -> Iterator[Finding]:
             "doubt",
             f"{run.name} is a trial: {images} images, {epochs} epochs. Its figures say nothing of the method.",
             "Train to the end, where validation no longer rises, before anything is compared.",
+        )
+
+
+def _few_steps(run: Run) -> Iterator[Finding]:
+    """A training that ended before its student could."""
+    steps = run.summary.get("steps") or 0
+    if 0 < steps < FEW_STEPS:
+        yield Finding(
+            "few steps",
+            "doubt",
+            f"{run.name} was trained for {steps:,} steps: few students are at their end by then, and a gain may be one of time.",
+            "Train longer, with --set epoch_steps=50 for 2,000 steps in 40 epochs: with few images a pass over them is short.",
         )
 
 

@@ -42,8 +42,8 @@ def summarize(
     Returns:
         The summary: ``recipe`` (of the running configuration); ``about`` (task, structures, modality, data_source);
         ``labelled`` and ``unlabelled`` (numbers of training images);
-        ``test_sets``; ``phases`` (name, epochs, seconds, last value of every term and weight); ``collapse`` (term ->
-        r2, target_variance, effective_rank, collapsed); ``best`` (validation score and epoch of ``model.pt``);
+        ``test_sets``; ``steps`` (batches in all phases); ``phases`` (name, epochs, seconds, last value of every term and weight);
+        ``collapse`` (term -> r2, target_variance, effective_rank, collapsed); ``best`` (score and epoch of ``model.pt``);
         ``balancer`` (name, and by phase each term's weight, share of the loss, gradient cosines and CKA; where
         `TeacherDiagnostics` is attached); ``targets`` (what was fitted); ``teachers`` (source, licence, signature,
         parameters); ``trained_on`` (test set -> number of its images that are also trained or validated on; where there are
@@ -55,6 +55,7 @@ def summarize(
         "about": _about(),
         **count_images(trainer),
         "test_sets": {name: dict(scores) for name, scores in test_sets.items()},
+        "steps": trainer.state.iteration,
         "phases": log.summary() if isinstance(log, PhaseLog) else [],
         "collapse": monitor.results if isinstance(monitor, CollapseMonitor) else {},
         "best": saver.state_dict() if isinstance(saver, TrainingCheckpoint) else {},

@@ -123,3 +123,11 @@ def test_a_trial_of_a_few_steps_is_not_judged_as_a_training(tmp_path: Path) -> N
     assert kinds(write(tmp_path / "trial", r2=-0.1, summary=phases), [control]) == ["short"]
     longer = {**phases, "unlabelled": 400}
     assert "worse" in kinds(write(tmp_path / "longer", r2=-0.1, summary=longer), [control])
+
+
+def test_a_training_of_few_steps_is_said_to_be_too_short_and_is_still_compared(tmp_path: Path) -> None:
+    control = write(tmp_path / "control", 0.3)
+    found = kinds(write(tmp_path / "run", r2=-0.1, summary={"steps": 80}), [control])
+    assert "few steps" in found
+    assert "worse" in found
+    assert "few steps" not in kinds(write(tmp_path / "long", summary={"steps": 2500}), [control])
