@@ -64,7 +64,8 @@ class Job:
 
     Args:
         protocol: key of `PROTOCOLS`.
-        arm: name in the tables; ``teacher/<encoder>`` for a teacher, ``masks/<source>`` for soft masks.
+        arm: name in the tables; ``teacher/<encoder>`` for a teacher, ``second teacher/<encoder>`` for one that also learned from
+            the soft masks of the first, ``masks/<source>`` for soft masks.
         seed: seed of a training.
     """
 
@@ -79,6 +80,10 @@ class Job:
 
 
 HALF = {"unlabelled_share": 0.5}
+#: whose soft masks are made here by ``autolabel``
+GIVEN_BY = ("teachers", "students", "second")
+#: of a second teacher, which has three quarters of its batches without drawn masks
+SECOND_STEPS = 800
 #: arms of another student than the benchmark's are named after it: what follows the comma
 OTHERS: dict[str, dict[str, Any]] = {
     "unet": {"network_def#features": [2 * n for n in WIDTHS]},  # the bundle's own, of twice the width
@@ -99,6 +104,8 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
         ["configs/recipes/soft_masks.yaml"],
         {"unlabelled_share": 0.34},
     ),
+    # of a teacher that was itself taught by the first one's soft masks
+    "second round": ("second", ["configs/recipes/soft_masks.yaml"], {}),
     "student ensemble": ("students", ["configs/recipes/soft_masks.yaml"], HALF),
     "masks of other images": ("shuffled", ["configs/recipes/soft_masks.yaml"], HALF),
     "true masks": ("truth", ["configs/recipes/soft_masks.yaml"], HALF),
@@ -111,7 +118,7 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     ),
 }
 for _name, _more in OTHERS.items():
-    ARMS |= {f"{arm}, {_name}": (*ARMS[arm][:2], _more) for arm in ("alone", "soft masks")}
+    ARMS |= {f"{arm}, {_name}": (*ARMS[arm][:2], _more) for arm in ("alone", "soft masks", "second round")}
 #: (protocol, arm, seeds), what decides most first
 PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "alone", (0,)),
@@ -133,6 +140,7 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("very few", "true masks", (0,)),
     ("few", "alone, unet", (0, 1, 2)),
     ("few", "soft masks, unet", (0, 1, 2)),
+    ("few", "second round, unet", (0, 1, 2)),
     ("few", "alone, light_mobilenetv3", (0, 1, 2)),
     ("few", "soft masks, light_mobilenetv3", (0, 1, 2)),
     ("few", "student ensemble", (0, 1)),
@@ -194,6 +202,10 @@ def needs(job: Job) -> list[Job]:
     """Return what must be finished before a job."""
     if job.arm == "masks/teachers":
         return teacher_jobs(job.protocol)
+    if job.arm == "masks/second":
+        return [Job(job.protocol, f"second {teacher.arm}") for teacher in teacher_jobs(job.protocol)[:1]]
+    if job.arm.startswith("second teacher/"):
+        return [Job(job.protocol, "masks/teachers")]
     if job.arm == "masks/students":
         own = SAME_LABELS.get(job.protocol, job.protocol)
         return [Job(own, "alone", seed) for seed in (0, 1, 2)]
@@ -201,7 +213,7 @@ def needs(job: Job) -> list[Job]:
         return [Job(job.protocol, "alone, unet")]
     source = ARMS[job.arm][0] if job.arm in ARMS else None
     own = SAME_LABELS.get(job.protocol, job.protocol)
-    return [Job(own, f"masks/{source}")] if source in ("teachers", "students") else []
+    return [Job(own, f"masks/{source}")] if source in GIVEN_BY else []
 
 
 def queue(only: Sequence[str] | None, seeds: Sequence[int] | None, bench: Bench | None = None) -> list[Job]:
@@ -245,15 +257,20 @@ def command(job: Job, bench: Bench) -> list[str]:
         "progress": False,
         "report": False,
     }
-    if job.arm.startswith("teacher/"):
-        encoder = job.arm.partition("/")[2]
+    if "teacher/" in job.arm:
+        first, encoder = job.arm.startswith("teacher/"), job.arm.partition("/")[2]
         file, facts = ENCODERS[encoder]
-        overlays = ["configs/phases/undistilled.yaml", "configs/students/encoder_unet.yaml"]
+        recipe = "configs/phases/undistilled.yaml" if first else "configs/recipes/soft_masks.yaml"
+        overlays = [recipe, "configs/students/encoder_unet.yaml"]
+        steps = PROTOCOLS[job.protocol].teacher_steps if first else SECOND_STEPS
+        if not first:
+            options["soft_masks"] = bench.run_of(needs(job)[0]) / "masks"
+            options |= {"unlabelled": data / "unlabelled", "trust": 0.0}
         options |= {f"network_def#{key}": value for key, value in facts.items()}
         options |= {
             "image_size": TEACHER_SIZE,
             "batch_size": 8,
-            "epochs": [0, PROTOCOLS[job.protocol].teacher_steps // EPOCH_STEPS, 0],
+            "epochs": [0, steps // EPOCH_STEPS, 0],
             "amp": False,  # depthwise convolutions are slower in bfloat16 on a CPU
             "learning_rate": 0.001,
             "network_def#pretrained": bench.weights / file,
@@ -269,7 +286,7 @@ def command(job: Job, bench: Bench) -> list[str]:
         if job.arm == "inherited weights":
             donor = bench.run_of(needs(job)[0]) / "models" / "model.pt"
             options["start"] = f"$monai_difom.networks.inherit.inherit_weights(@network, '{donor}')"
-        if source in ("teachers", "students"):
+        if source in GIVEN_BY:
             options["soft_masks"] = bench.run_of(needs(job)[0]) / "masks"
         elif source is not None:
             options["soft_masks"] = data / source
@@ -308,7 +325,7 @@ def run_job(job: Job, bench: Bench) -> None:
 
         if job.arm.startswith("masks/"):
             call(label_command(job, bench, bench.data_of(job.protocol) / "unlabelled", out / "masks"))
-            if job.arm == "masks/teachers":
+            if job.arm in ("masks/teachers", "masks/second"):
                 score_teachers(job, bench, call)
         else:
             call(command(job, bench))

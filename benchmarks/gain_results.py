@@ -126,7 +126,7 @@ def control_of(arm: str) -> str:
     """Return the arm of the same student alone."""
     from gain import OTHERS
 
-    student = arm.partition(", ")[2]
+    student = arm.rpartition(", ")[2]
     return f"alone, {student}" if student in OTHERS else "alone"
 
 
@@ -148,6 +148,7 @@ def collect(bench: Bench) -> dict[str, Any]:
         for encoder in ("efficientnet_lite2", "mobilenetv2"):
             arms[f"teacher/{encoder}"] = folders(f"teacher/{encoder}", own=base)
         arms["teacher"] = folders("masks/teachers", (0,), base)
+        arms["second teacher"] = folders("masks/second", (0,), base)
         for arm, runs in arms.items():
             alone = arms["alone"]
             if "teacher" not in arm:
