@@ -50,7 +50,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="what teaches: see the verb teachers",
+        help="what teaches: see the verb teachers; or a finished run, whose masks of other images do",
     )
     add("--student", metavar="NAME", help="overlay of configs/students (the bundle's own U-Net)")
     add("--recipe", metavar="NAME", help="overlay of configs/recipes (the bundle's own)")

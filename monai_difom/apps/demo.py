@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .. import __version__
 from ..data import make_polyps
 from ..utils import write_json
@@ -85,7 +83,6 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
             f"\n[1/2] A teacher, a wide U-Net, learns from {s.teacher_images} labelled images\n", flush=True
         )
         teach(output / "teacher", s, seed, s.teacher_width, s.teacher_epochs, val_fraction=0.1, report=False)
-        write_overlay(output / "teacher.yaml", output / "teacher")
         print(
             f"\n[2/2] A narrow U-Net learns from {s.student_images} labelled images: with the teacher's masks of "
             f"{s.unlabelled_images} others, and alone\n",
@@ -97,7 +94,7 @@ def run_demo(output: str | Path, seed: int = 0, quick: bool = False) -> int:
             seed,
             s.student_width,
             s.student_epochs,
-            output / "teacher.yaml",
+            output / "teacher",
             val_fraction=1 / 3,
         )
     except KeyboardInterrupt:
@@ -155,8 +152,7 @@ def teach(
     data = folder.parent / "data"
     return train(
         data / folder.name,
-        [str(teacher)] if teacher else [],
-        recipe="soft_masks" if teacher else None,
+        teacher or [],
         control=teacher is not None,
         unlabelled=data / "unlabelled" / "TrainDataset" / "image" if teacher else None,
         output=folder,
@@ -164,9 +160,3 @@ def teach(
         structure="polyp",
         modality="synthetic",
     )
-
-
-def write_overlay(file: Path, run: Path) -> None:
-    """Write the overlay under which a run labels images for a student, as it is."""
-    text = yaml.safe_dump({"label_teachers": [str(run.resolve())], "label_views": 4})
-    file.write_text(f"# Teacher: the network that the demo trained on many labels.\n{text}", encoding="utf-8")

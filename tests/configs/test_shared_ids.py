@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -82,3 +83,14 @@ def test_no_training_configuration_is_longer_than_a_person_reads() -> None:
     for name in BUNDLES:
         lines = (ROOT / f"bundles/{name}/configs/train.yaml").read_text().count("\n")
         assert lines < 420, f"{name} has {lines} lines"
+
+
+@pytest.mark.parametrize(
+    "overlay", sorted((ROOT / "configs/data").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_images_without_masks_come_from_the_same_split_as_those_with(overlay: Path) -> None:
+    """An overlay that prepares a layout reads all its lists from there: another split would train on test images."""
+    content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
+    if "train_validation" in content:
+        source = "@prepared" if "prepared" in content else "@dataset_dir"
+        assert source in content["unlabelled_data"]

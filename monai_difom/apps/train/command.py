@@ -23,7 +23,7 @@ from .request import Request
 
 def train(
     data: str | os.PathLike,
-    teacher: str | Sequence[str] = (),
+    teacher: str | os.PathLike | Sequence[str | os.PathLike] = (),
     student: str | None = None,
     recipe: str | None = None,
     bundle: str = "polyp_difom",
@@ -58,7 +58,7 @@ def train(
         run = monai_difom.train("data/mine", teacher="imagenet_hub", student="unetpp", control=True)
         print(run.scores, run.report)
     """
-    teachers = [teacher] if isinstance(teacher, str) else list(teacher)
+    teachers = [teacher] if isinstance(teacher, (str, os.PathLike)) else list(teacher)
     request = Request(
         data=Path(data),
         teachers=[os.fspath(name) for name in teachers],

@@ -25,15 +25,12 @@ from ..runs.folder import CONTROL, RunFolder
 from ..runs.identity import NEUTRAL, RunIdentity
 from .layout import find_layout
 from .request import QUICK, Request
-from .teachers import Taught, find_teachers
+from .teachers import LABELLERS, Taught, find_teachers
 
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 #: steps of an epoch of a run with images without masks, for its twin
-_STEPS = (
-    "$monai_difom.data.MixedSampler(len(@train_data), len(monai_difom.data.unlabelled_items(@unlabelled_of_run, @dataset_dir, "
-    "@val_fraction, @seed, @limit)), @batch_size, @unlabelled_share).steps"
-)
+_STEPS = "$monai_difom.data.MixedSampler(len(@train_data), len(@unlabelled_data_of_run), @batch_size, @unlabelled_share).steps"
 _COPIED = ("LICENSE", "configs/logging.conf")
 _COMMANDS = ("configs/inference.yaml", "configs/evaluate.yaml")
 
@@ -132,9 +129,11 @@ def make_plan(request: Request) -> TrainingPlan:
     )
     places = {"bundle_root": folder / "source", "output_dir": folder, "ckpt_dir": RunFolder(folder).models}
     for name, value in {**options, **{key: str(place) for key, place in places.items()}}.items():
-        put(config, name, kept(value) if is_path(name) or name == "teachers" else value)
+        put(config, name, kept(value) if is_path(name) or name in ("teachers", LABELLERS) else value)
     notes = (layout.note, _taught_by(request, recipe))
-    return TrainingPlan(folder, config, RunIdentity.of(config, request.teachers), bundle, notes)
+    return TrainingPlan(
+        folder, config, RunIdentity.of(config, [Path(name).stem for name in request.teachers]), bundle, notes
+    )
 
 
 def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
@@ -142,10 +141,20 @@ def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
 
     `polyp_difom` takes ``soft_masks`` where images without masks are named and the teacher can be adapted to the task, see
     ``benchmarks/gain.md``; else None, the bundle's own.
+
+    Raises:
+        ValueError: a trained network is to teach, and there is nothing for it to label.
     """
+    without = request.unlabelled or request.settings.get("unlabelled")
+    if LABELLERS in taught.options and not (without or request.limit):
+        raise ValueError(
+            f"{', '.join(request.teachers)} teaches by the masks that it gives to images without any, and none are named. Give "
+            "their folder as --unlabelled DIR, or --set limit=N for the masks of N images alone: the others are then without."
+        )
     if request.recipe or bundle.name != "polyp_difom":
         return request.recipe
-    without = request.unlabelled or request.settings.get("unlabelled")
+    if LABELLERS in taught.options:
+        return "soft_masks"
     adaptable = any("teacher_def" in merged([overlay_file(name)]) for name in taught.overlays)
     return "soft_masks" if without and adaptable else None
 
@@ -166,7 +175,13 @@ def control_of(plan: TrainingPlan) -> TrainingPlan:
     }.items():
         put(config, name, value)
     if config.get("unlabelled") and config.get("epoch_steps") is None:
-        config |= {"unlabelled_of_run": config["unlabelled"], "epoch_steps": _STEPS}
+        config |= {
+            "unlabelled_of_run": config["unlabelled"],
+            "unlabelled_data_of_run": re.sub(
+                r"@unlabelled\b", "@unlabelled_of_run", config["unlabelled_data"]
+            ),
+            "epoch_steps": _STEPS,
+        }
     for name in ("soft_masks", "unlabelled", "feature_store"):
         if name in config:
             config[name] = None
@@ -194,6 +209,8 @@ def kept(value: Any) -> Any:
     """Return a value whose texts MONAI gives back as they are, at any depth."""
     if isinstance(value, Mapping):
         return {key: kept(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [kept(child) for child in value]
     return literal(value) if isinstance(value, str) and not value.startswith(("@", "$", "%")) else value
 
 

@@ -18,8 +18,8 @@ class Request:
     Args:
         data: folder of the data set, or a ``datalist.json``.
         bundle: name or folder of the bundle whose method is used.
-        teachers: overlays of ``configs/teachers``, names of `monai_difom.zoo.ZOO`, or weight files; without any the
-            student is trained alone.
+        teachers: overlays of ``configs/teachers``, names of `monai_difom.zoo.ZOO`, weight files, or folders of finished
+            runs and bundles; without any the student is trained alone.
         student: overlay of ``configs/students``; None takes the bundle's own.
         recipe: overlay of ``configs/recipes``; None takes the bundle's own.
         quick: small and short, to see that everything runs; its figures mean nothing.

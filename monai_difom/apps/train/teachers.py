@@ -10,9 +10,14 @@ from typing import Any
 
 from ...utils import unknown_name
 from ...zoo import ZOO, ZooEntry, known_weights, locate
+from ..autolabel.adapted import TEACHER
 from ..bundle.shipped import overlay_file, overlays
+from ..deployed.facts import METADATA
 
 _CALL = re.compile(r'(\w+)(?:\("([^"]+)"\))?')
+
+
+LABELLERS = "label_teachers"  # the option of a bundle for networks that are trained already
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,11 @@ class Taught:
 
 
 def find_teachers(names: Sequence[str]) -> Taught:
-    """Return what teachers, named in any of three ways, are in a configuration.
+    """Return what teachers, named in any of four ways, are in a configuration.
 
     Args:
-        names: overlays of ``configs/teachers``; names of the zoo; or weight files that are known by their digest.
+        names: overlays of ``configs/teachers``; names of the zoo; weight files that are known by their digest; or folders of
+            finished runs or bundles, whose networks label the images without masks.
 
     Raises:
         ValueError: a name that nothing has, or ways that cannot be joined.
@@ -44,6 +50,21 @@ def find_teachers(names: Sequence[str]) -> Taught:
     entries: dict[str, Any] = {}
     options: dict[str, Any] = {}
     known = {entry.name: entry for entry in ZOO}
+    trained = [name for name in names if Path(name).expanduser().is_dir()]
+    if trained and len(trained) < len(names):
+        raise ValueError(
+            f"{', '.join(trained)} teaches by the masks that it gives, and {', '.join(n for n in names if n not in trained)} by "
+            "feature maps, or after it was adapted. Name teachers of one kind."
+        )
+    for folder in map(Path, trained):
+        folder = folder.expanduser()
+        if not any((folder / name).is_file() for name in (TEACHER, METADATA, f"bundle/{METADATA}")):
+            raise ValueError(
+                f"{folder} is a folder, and neither a finished run, nor a bundle, nor the adapted teacher of a run (RUN/adapt). "
+                "Soft masks that are there already are given as --recipe soft_masks --set soft_masks=DIR."
+            )
+    if trained:
+        return Taught(options={LABELLERS: [str(Path(name).expanduser().resolve()) for name in trained]})
     for name in names:
         if name in known:
             entries[name.replace(".", "_")] = zoo_definition(known[name])

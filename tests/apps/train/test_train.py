@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
@@ -233,6 +234,38 @@ def test_known_weight_files_get_their_own_contract(shared_data: Path) -> None:
         assert found.options["teacher_weights"] == str(file)
         text = overlays("teachers")[found.overlays[0].partition("/")[2]].read_text()
         assert len(yaml.safe_load(text)["teachers"]["imagenet"]["mean"]) == 3
+
+
+def test_a_finished_run_teaches_by_the_masks_it_gives_to_images_without_any(
+    cells: Path, tmp_path: Path
+) -> None:
+    """Nothing is adapted; the control of the student has the same steps, and no soft mask."""
+    names = {"images": "photos", "masks": "annotations", "suffix": "_mask", "settings": SMALL}
+    large = monai_difom.train(cells, output=tmp_path / "large", **names)
+    make_polyps(tmp_path / "others", train=9, test=2, size=32)
+    extra = tmp_path / "others/TrainDataset/image"
+    small = monai_difom.train(
+        cells, teacher=tmp_path / "large", unlabelled=extra, output=tmp_path / "small", **names
+    )
+    summary = json.loads((small.folder / "summary.json").read_text())
+    assert summary["recipe"] == "soft_masks"
+    assert summary["unlabelled"]
+    assert not (small.folder / "adapt").exists()
+    assert small.scores.keys() == large.scores.keys()
+
+
+def test_a_finished_run_cannot_teach_where_there_is_nothing_to_label(cells: Path, tmp_path: Path) -> None:
+    (tmp_path / "large/bundle/configs").mkdir(parents=True)
+    (tmp_path / "large/bundle/configs/metadata.json").write_text("{}")
+    taught = [str(tmp_path / "large")]
+    with pytest.raises(ValueError, match="--unlabelled DIR"):
+        make_plan(request(cells, tmp_path, teachers=taught))
+    with pytest.raises(ValueError, match="Name teachers of one kind"):
+        make_plan(request(cells, tmp_path, teachers=[*taught, "imagenet_hub"], unlabelled=cells))
+    with pytest.raises(ValueError, match="neither a finished run, nor a bundle"):
+        make_plan(request(cells, tmp_path, teachers=[str(cells)], unlabelled=cells))
+    plan = make_plan(request(cells, tmp_path, teachers=taught, settings={**SMALL, "limit": 4}))
+    assert ConfigParser(plan.config).get_parsed_content("label_teachers") == taught
 
 
 @pytest.mark.parametrize(
