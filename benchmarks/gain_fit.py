@@ -86,7 +86,9 @@ def students(runs: Path, protocol: str) -> list[tuple[str, int, Path]]:
     found = []
     for done in sorted(runs.glob("*/done.json")):
         job = json.loads(done.read_text())["job"]
-        if job["protocol"] == protocol and not job["arm"].startswith(("masks/", "teacher/", "second teacher/")):
+        if job["protocol"] == protocol and not job["arm"].startswith(
+            ("masks/", "teacher/", "second teacher/")
+        ):
             found.append((job["arm"], int(job["seed"]), done.parent))
     return found
 

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from safetensors.torch import save_file
 
 from monai_difom.__main__ import VERBS, main
 from monai_difom.apps.bundle.options import option_values
+from monai_difom.apps.train import command
+from monai_difom.apps.train.plan import make_plan
+from monai_difom.apps.train.request import Request
 from monai_difom.data import make_polyps
 from monai_difom.engines import Plan
 from monai_difom.losses import MISSING, AnnotatedLoss
@@ -211,13 +215,37 @@ def test_the_loop_with_a_person_in_it_adapts_labels_trains_and_asks(
 
 def test_the_recipe_of_the_page_adapts_labels_and_trains_on_images_without_masks(folder: Path) -> None:
     page = ROOT / "docs" / "recipes.md"
-    (training,) = page_commands(page)
+    training = page_commands(page)[0]
     run(training, teacher_size=32, adapt_epochs=1, limit=2, epochs=[0, 1, 0])
     summary = json.loads(Path("runs/soft/summary.json").read_text())
     assert (summary["recipe"], summary["labelled"], summary["unlabelled"]) == ("soft_masks", 2, 5)
     options = yaml.safe_load(Path("bundles/polyp_difom/configs/train.yaml").read_text())
     for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page.read_text(), re.M):
         assert set(re.findall(r"`(\w+)`", row)) <= set(options)
+
+
+def test_the_second_round_of_the_page_is_two_trainings_of_which_the_first_teaches_the_second(
+    folder: Path, mobilenet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned as the page says; that a finished run teaches is shown by the tests of `train`."""
+    make_polyps(folder / "data/mine", train=6, test=2, size=32)
+    make_polyps(folder / "drawn", train=5, test=0, size=32, seed=9)
+    (folder / "drawn/TrainDataset/image").rename(folder / "data/unlabelled")
+    (folder / "efficientnet_lite2.safetensors").symlink_to(mobilenet)
+    (folder / "runs/large/bundle/configs").mkdir(parents=True)
+    (folder / "runs/large/bundle/configs/metadata.json").write_text("{}")
+    plans = []
+
+    def planned(request: Request, *_: Any) -> SimpleNamespace:
+        plans.append(make_plan(request))
+        return SimpleNamespace(show=lambda: None)
+
+    monkeypatch.setattr(command, "_train", planned)
+    for words in page_commands(ROOT / "docs" / "recipes.md")[1:]:
+        run(words)
+    large, small = plans
+    assert ConfigParser(small.config).get_parsed_content("label_teachers") == [str(large.folder)]
+    assert {plan.config["recipe"] for plan in plans} == {"soft_masks"}
 
 
 def test_a_run_is_resumed_by_the_command_of_the_page(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

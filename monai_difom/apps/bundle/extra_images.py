@@ -50,7 +50,13 @@ def check_unlabelled_images(
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("compared") == seen:
         return
     report = check_unlabelled(own, held_out, progress)
-    logger.info("No held-out image is among %d images without masks: %s", len(own), report)
+    nearest = "" if report["nearest"] is None else f"; the nearest is at distance {report['nearest']:.3f}"
+    logger.info(
+        "None of the %d validation and test images is among the %d without masks%s.",
+        report["held_out"],
+        len(own),
+        nearest,
+    )
     write_json(file, {**report, "compared": seen})
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ...metrics import bootstrap_mean
 from ..doctor.findings import WORDS, Finding, diagnose
+from ..runs.claim import shown
 from ..runs.compare import gains_over_control
 from ..runs.folder import RunFolder
 from ..runs.run import Run, read_run
@@ -81,11 +82,12 @@ class FinishedRun:
             grid.add_row("Epoch kept", self.read.epoch_kept)
         for finding in self.findings():
             grid.add_row(WORDS[finding.level].capitalize(), Text(finding.found))
-        grid.add_row("Model", str(self.bundle))
+        grid.add_row("Model", shown(self.bundle))
         if self.report.is_file():
-            grid.add_row("Report", str(self.report))
+            grid.add_row("Report", shown(self.report))
         grid.add_row(
-            "Next", f"monai-difom predict --model {self.bundle} --input IMAGES --output masks --overlay"
+            "Next",
+            f"monai-difom predict --model {shown(self.bundle)} --input IMAGES --output masks --overlay",
         )
         (console or Console()).print(Panel(grid, title=self.folder.name, expand=False))
 
