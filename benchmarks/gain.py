@@ -118,7 +118,10 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     ),
 }
 for _name, _more in OTHERS.items():
-    ARMS |= {f"{arm}, {_name}": (*ARMS[arm][:2], _more) for arm in ("alone", "soft masks", "second round")}
+    ARMS |= {
+        f"{arm}, {_name}": (*ARMS[arm][:2], {**ARMS[arm][2], **_more})
+        for arm in ("alone", "alone, twice the steps", "soft masks", "second round")
+    }
 #: (protocol, arm, seeds), what decides most first
 PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "alone", (0,)),
@@ -143,6 +146,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "second round, unet", (0, 1, 2)),
     ("few", "alone, light_mobilenetv3", (0, 1, 2)),
     ("few", "soft masks, light_mobilenetv3", (0, 1, 2)),
+    ("few", "second round, light_mobilenetv3", (0, 1, 2)),
+    ("few", "alone, twice the steps, light_mobilenetv3", (0,)),
     ("few", "student ensemble", (0, 1)),
     ("few", "masks of other images", (0,)),
     ("few", "true masks", (0,)),
