@@ -213,10 +213,9 @@ def nested_unets(size: int, repeats: int) -> dict[str, Any]:
 
 
 def dice_text(student: str, test_set: str = "Kvasir") -> str:
-    """Return the mean Dice of a student alone and with soft masks, as `gain.py --report` measured it; empty where it did not."""
-    arms = json.loads(DICE.read_text(encoding="utf-8"))[test_set]
-    cells = [arms.get(f"{student}: {arm}") for arm in ("alone", "soft masks")]
-    return " / ".join(f"{mean(cell['dice']):.3f}" for cell in cells if cell is not None)
+    """Return the mean Dice of a student alone and with soft masks, of the same seeds, as `gain.py --report` measured it; else empty."""
+    taught = json.loads(DICE.read_text(encoding="utf-8"))[test_set].get(f"{student}: soft masks")
+    return f"{mean(taught['dice']) - taught['gain']:.3f} / {mean(taught['dice']):.3f}" if taught else ""
 
 
 def table(rows: Sequence[Mapping[str, Any]], size: int, threads: int) -> str:
