@@ -88,6 +88,12 @@ SECOND_STEPS = 800
 OTHERS: dict[str, dict[str, Any]] = {
     "unet": {"network_def#features": [2 * n for n in WIDTHS]},  # the bundle's own, of twice the width
     "light_mobilenetv3": {"student": "configs/students/light_mobilenetv3.yaml"},
+    # starts from the ImageNet weights of a key of ``ENCODERS``, at the rate of a teacher
+    "mobilenetv2_unet": {
+        "student": "configs/students/encoder_unet.yaml",
+        "encoder": "mobilenetv2",
+        "learning_rate": 0.001,
+    },
 }
 #: arm of a student -> whose soft masks it reads, recipe overlay, further options
 ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
@@ -146,6 +152,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "second round, unet", (0, 1, 2)),
     ("few", "alone, light_mobilenetv3", (0, 1, 2)),
     ("few", "soft masks, light_mobilenetv3", (0, 1, 2)),
+    ("few", "alone, mobilenetv2_unet", (0, 1, 2)),
+    ("few", "soft masks, mobilenetv2_unet", (0, 1, 2)),
     ("few", "second round, light_mobilenetv3", (0, 1, 2)),
     ("few", "alone, twice the steps, light_mobilenetv3", (0,)),
     ("few", "student ensemble", (0, 1)),
@@ -285,6 +293,10 @@ def command(job: Job, bench: Bench) -> list[str]:
         if "student" in more:
             overlays = [*overlays, more["student"]]
             more = {name: value for name, value in more.items() if name != "student"}
+            if "encoder" in more:
+                file, facts = ENCODERS[more.pop("encoder")]
+                options |= {f"network_def#{key}": value for key, value in facts.items()}
+                options["network_def#pretrained"] = bench.weights / file
         else:
             options["network_def#features"] = WIDTHS
         options |= more
