@@ -213,7 +213,7 @@ def nested_unets(size: int, repeats: int) -> dict[str, Any]:
 
 
 def dice_text(student: str, test_set: str = "Kvasir") -> str:
-    """Return the mean Dice of a student alone and with soft masks, of the same seeds, as `gain.py --report` measured it; else empty."""
+    """Return the Dice of a student alone and with soft masks, of the same seeds, as `gain.py --report` keeps it; else empty."""
     taught = json.loads(DICE.read_text(encoding="utf-8"))[test_set].get(f"{student}: soft masks")
     return f"{mean(taught['dice']) - taught['gain']:.3f} / {mean(taught['dice']):.3f}" if taught else ""
 
