@@ -92,7 +92,7 @@ def choose(labelled: int, unlabelled: int, gpu: bool) -> tuple[Start, str]:
             FEW_LABELS,
             "There are images without masks: a teacher that is adapted to yours labels them for the student. In our measurements "
             "both test sets gained with 25 labels, and with 100 for the MobileNetV3 of 4 ms. For a U-Net with 100 only images "
-            "without masks did for sure; other centres gained 3 to 5 points with 100 and with 810, not surely. The control tells.",
+            "without masks did for sure; other centres gained 3 to 5 points with 100 and 810, not surely. The control tells.",
         )
     if labelled <= FEW:
         return (
