@@ -102,6 +102,11 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
     # from the bundle's own
     "inherited weights": (None, ["configs/phases/undistilled.yaml"], {}),
     "soft masks": ("teachers", ["configs/recipes/soft_masks.yaml"], {}),
+    "soft masks, twice the steps": (
+        "teachers",
+        ["configs/recipes/soft_masks.yaml"],
+        {"epochs": [0, 2 * EPOCHS, 0]},
+    ),
     # half of a batch is without drawn masks, not three quarters; the controls too, which are compared with it
     "soft masks, half": ("teachers", ["configs/recipes/soft_masks.yaml"], HALF),
     # as many of a batch as they are of all images: a third with all labels
@@ -126,7 +131,13 @@ ARMS: dict[str, tuple[str | None, list[str], dict[str, Any]]] = {
 for _name, _more in OTHERS.items():
     ARMS |= {
         f"{arm}, {_name}": (*ARMS[arm][:2], {**ARMS[arm][2], **_more})
-        for arm in ("alone", "alone, twice the steps", "soft masks", "second round")
+        for arm in (
+            "alone",
+            "alone, twice the steps",
+            "soft masks",
+            "soft masks, twice the steps",
+            "second round",
+        )
     }
 #: (protocol, arm, seeds), what decides most first
 PLAN: list[tuple[str, str, tuple[int, ...]]] = [
@@ -155,7 +166,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "alone, mobilenetv2_unet", (0, 1, 2)),
     ("few", "soft masks, mobilenetv2_unet", (0, 1, 2)),
     ("few", "second round, light_mobilenetv3", (0, 1, 2)),
-    ("few", "alone, twice the steps, light_mobilenetv3", (0,)),
+    ("few", "alone, twice the steps, light_mobilenetv3", (0, 1, 2)),
+    ("few", "soft masks, twice the steps, light_mobilenetv3", (0, 1, 2)),
     ("few", "student ensemble", (0, 1)),
     ("few", "masks of other images", (0,)),
     ("few", "true masks", (0,)),
