@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         to_gray,
         to_rgb,
     )
-    from .reseed import reseed
+    from .reseeding import reseed
     from .save import SaveStructuresd
     from .slices import SlicesToImagesd
     from .soft_target import MixSoftMaskd, mix_soft_mask
@@ -50,7 +50,7 @@ else:
             "picture_file": (
                 "PICTURE_SUFFIXES is_picture open_picture picture_facts read_picture_file to_gray to_rgb"
             ),
-            "reseed": "reseed",
+            "reseeding": "reseed",
             "save": "SaveStructuresd",
             "slices": "SlicesToImagesd",
             "soft_target": "MixSoftMaskd mix_soft_mask",

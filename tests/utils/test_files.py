@@ -174,10 +174,10 @@ import os, sys, time
 from monai_difom.utils.files import locked
 with locked(sys.argv[1]):
     if os.fork() == 0:
-        print("forked", flush=True)
+        os.write(1, b"forked\\n")
         time.sleep(10)
         os._exit(0)
-    print("held", flush=True)
+    os.write(1, b"held\\n")
     time.sleep(60)
 """
     file = tmp_path / "lock"
