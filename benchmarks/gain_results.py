@@ -123,11 +123,13 @@ def keep(bench: Bench) -> None:
 
 
 def control_of(arm: str) -> str:
-    """Return the arm of the same student alone."""
+    """Return the arm of the same student alone, for as many steps; *alone* for twice the steps is compared with *alone*."""
     from gain import OTHERS
 
-    student = arm.rpartition(", ")[2]
-    return f"alone, {student}" if student in OTHERS else "alone"
+    name, _, student = arm.rpartition(", ")
+    own = f", {student}" if student in OTHERS else ""
+    longer = ", twice the steps" if name == "soft masks, twice the steps" else ""
+    return f"alone{longer}{own}"
 
 
 def collect(bench: Bench) -> dict[str, Any]:
