@@ -25,6 +25,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from kept_figures import keep_figures
 from PIL import Image
 
 from monai_difom.apps.runs.compare import compare_runs
@@ -347,8 +348,9 @@ def main() -> None:
     for arm in options.arms:
         if arm != "none" and "none" in results:
             print(gain_text(results, arm, "none"))
-    write_json(RESULTS, figures(results))
-    print(json.dumps(figures(results)))
+    found = figures(results)
+    keep_figures(RESULTS, found)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from kept_figures import keep_figures
+
 from monai_difom.apps.runs.compare import compare_runs
 from monai_difom.apps.runs.run import read_run
-from monai_difom.utils import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
@@ -252,9 +253,9 @@ def main() -> None:
                 (place / "table.md").write_text(text + "\n")
                 print(f"{arm}, {labels} labels, seed {seed}: done", flush=True)
     print((place / "table.md").read_text())
-    kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    write_json(RESULTS, {**kept, **figures(rows, options)})
-    print(json.dumps(figures(rows, options)))
+    found = figures(rows, options)
+    keep_figures(RESULTS, found)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

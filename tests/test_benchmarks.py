@@ -81,7 +81,10 @@ def test_every_row_of_the_speed_benchmark_is_a_function_and_has_a_line_on_the_pa
         assert row.met(float(row.goal.split()[1]))
 
 
-def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(tmp_path: Path) -> None:
+def test_the_tasks_of_the_agglomeration_are_structures_that_other_tasks_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     specification = importlib.util.spec_from_file_location(
         "agglomeration", ROOT / "benchmarks/agglomeration.py"
     )
@@ -145,6 +148,17 @@ def test_injected_faults_hold() -> None:
     assert all(campaign["tried"] == campaign["held"] for campaign in found.values())
     assert found["bundles"]["tried"] >= 30
     assert found["inputs"]["tried"] >= 40
+
+
+def test_a_call_for_some_arms_leaves_the_figures_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    keep = import_module("kept_figures").keep_figures
+    file = tmp_path / "found.json"
+    keep(file, {"a": {"none": {"dice": [0.1]}, "all": {"dice": [0.2]}}})
+    keep(file, {"a": {"all": {"dice": [0.3]}}, "b": {}})
+    assert json.loads(file.read_text()) == {"a": {"none": {"dice": [0.1]}, "all": {"dice": [0.3]}}, "b": {}}
 
 
 @pytest.mark.parametrize("name", ["task_specific", "agglomeration"])

@@ -15,7 +15,9 @@ from ..runs.run import Run, RunError, Table, merge
 Level = Literal["bad", "doubt", "good"]
 #: level -> its word for people
 WORDS: dict[Level, str] = {"bad": "problem", "doubt": "in doubt", "good": "good"}
-FEW_STEPS = 1000  # of the optimiser: students of benchmarks/gain.md were at their end after 2,500
+FEW_STEPS = (
+    1000  # of the optimiser: in benchmarks/gain.md a U-Net was at its end after 2,500, a MobileNetV3 not yet
+)
 VIEWS = 500  # images seen in all, below which no student has learned anything yet
 #: kinds that a training must have been long enough for
 _OF_A_TRAINING = (

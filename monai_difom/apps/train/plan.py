@@ -27,6 +27,7 @@ from .layout import find_layout
 from .request import QUICK, Request
 from .teachers import LABELLERS, Taught, find_teachers
 
+SOFT_MASKS = "soft_masks"  # the recipe in which a network labels images
 #: bundle -> overlay of the same student without any teacher
 ALONE = {"polyp_difom": "phases/undistilled", "task_specific_kd": "arms/scratch"}
 #: steps of an epoch of a run with images without masks, for its twin
@@ -143,20 +144,25 @@ def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
     ``benchmarks/gain.md``; else None, the bundle's own.
 
     Raises:
-        ValueError: a trained network is to teach, and there is nothing for it to label.
+        ValueError: a trained network is to teach, and there is nothing for it to label, or the training would not ask it.
     """
     without = request.unlabelled or request.settings.get("unlabelled")
-    if LABELLERS in taught.options and not (without or request.limit):
-        raise ValueError(
-            f"{', '.join(request.teachers)} teaches by the masks that it gives to images without any, and none are named. Give "
-            "their folder as --unlabelled DIR, or --set limit=N for the masks of N images alone: the others are then without."
-        )
+    if LABELLERS in taught.options:
+        if not (without or request.limit):
+            raise ValueError(
+                f"{', '.join(request.teachers)} teaches by the masks that it gives to images without any, and none are named. "
+                "Give their folder as --unlabelled DIR, or --set limit=N for the masks of N images alone: the others are then without."
+            )
+        if request.recipe not in (None, SOFT_MASKS):
+            raise ValueError(
+                f"{', '.join(request.teachers)} teaches by masks, which the recipe {request.recipe} does not ask of it. Leave "
+                f"--recipe out, or take {SOFT_MASKS}."
+            )
+        return SOFT_MASKS
     if request.recipe or bundle.name != "polyp_difom":
         return request.recipe
-    if LABELLERS in taught.options:
-        return "soft_masks"
     adaptable = any("teacher_def" in merged([overlay_file(name)]) for name in taught.overlays)
-    return "soft_masks" if without and adaptable else None
+    return SOFT_MASKS if without and adaptable else None
 
 
 def control_of(plan: TrainingPlan) -> TrainingPlan:

@@ -50,7 +50,9 @@ def find_teachers(names: Sequence[str]) -> Taught:
     entries: dict[str, Any] = {}
     options: dict[str, Any] = {}
     known = {entry.name: entry for entry in ZOO}
-    trained = [name for name in names if Path(name).expanduser().is_dir()]
+    # a folder that happens to have the name of an overlay is not meant
+    named = {*known, *overlays("teachers")}
+    trained = [name for name in names if name not in named and Path(name).expanduser().is_dir()]
     if trained and len(trained) < len(names):
         raise ValueError(
             f"{', '.join(trained)} teaches by the masks that it gives, and {', '.join(n for n in names if n not in trained)} by "

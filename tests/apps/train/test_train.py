@@ -221,6 +221,14 @@ def test_every_overlay_and_every_hub_model_is_a_teacher_by_name() -> None:
         find_teachers(["dinov2-bas"])
 
 
+def test_a_folder_with_the_name_of_a_teacher_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "efficientnet_lite2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "label_teachers" not in find_teachers(["efficientnet_lite2"]).options
+
+
 def test_a_weight_file_of_unknown_content_asks_for_its_contract(tmp_path: Path) -> None:
     (tmp_path / "some.safetensors").write_bytes(b"0" * 100)
     with pytest.raises(ValueError, match="not known by its content"):
@@ -239,7 +247,7 @@ def test_known_weight_files_get_their_own_contract(shared_data: Path) -> None:
 def test_a_finished_run_teaches_by_the_masks_it_gives_to_images_without_any(
     cells: Path, tmp_path: Path
 ) -> None:
-    """Nothing is adapted; the control of the student has the same steps, and no soft mask."""
+    """The recipe of soft masks, with nothing adapted."""
     names = {"images": "photos", "masks": "annotations", "suffix": "_mask", "settings": SMALL}
     large = monai_difom.train(cells, output=tmp_path / "large", **names)
     make_polyps(tmp_path / "others", train=9, test=2, size=32)
@@ -264,6 +272,8 @@ def test_a_finished_run_cannot_teach_where_there_is_nothing_to_label(cells: Path
         make_plan(request(cells, tmp_path, teachers=[*taught, "imagenet_hub"], unlabelled=cells))
     with pytest.raises(ValueError, match="neither a finished run, nor a bundle"):
         make_plan(request(cells, tmp_path, teachers=[str(cells)], unlabelled=cells))
+    with pytest.raises(ValueError, match="the recipe features does not ask of it"):
+        make_plan(request(cells, tmp_path, teachers=taught, unlabelled=cells, recipe="features"))
     plan = make_plan(request(cells, tmp_path, teachers=taught, settings={**SMALL, "limit": 4}))
     assert ConfigParser(plan.config).get_parsed_content("label_teachers") == taught
 
