@@ -117,6 +117,17 @@ def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/get_started.md"])
+def test_what_the_first_pages_install_is_enough_for_their_commands(page: str) -> None:
+    """A newcomer installs what stands there and nothing else; an extra that a command needs is in it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    installed = re.search(r'^pip install "\.\[(.+)\]"$', text, re.M)
+    assert installed is not None
+    shown = "\n".join(blocks(ROOT / page, ""))
+    needed = {"deploy": r"onnx|openvino", "video": r"\.mp4", "serve": r"monai-difom serve"}
+    assert {extra for extra, words in needed.items() if re.search(words, shown)} <= {*installed[1].split(",")}
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     makefile = (ROOT / "Makefile").read_text()

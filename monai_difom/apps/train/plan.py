@@ -151,7 +151,7 @@ def recipe_of(request: Request, bundle: Path, taught: Taught) -> str | None:
         if not (without or request.limit):
             raise ValueError(
                 f"{', '.join(request.teachers)} teaches by the masks that it gives to images without any, and none are named. "
-                "Give their folder as --unlabelled DIR, or --set limit=N for the masks of N images alone: the others are then without."
+                "Give their folder as --unlabelled DIR, or --set limit=N to use the masks of N images alone."
             )
         if request.recipe not in (None, SOFT_MASKS):
             raise ValueError(
