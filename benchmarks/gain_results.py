@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from gain_arms import EPOCH_STEPS, EPOCHS, OTHERS, PLAN, Job
 from gain_data import PROTOCOLS, SAME_LABELS, VALIDATION
 
 from monai_difom.apps.runs.run import Table, merge, read_run
@@ -124,8 +125,6 @@ def keep(bench: Bench) -> None:
 
 def control_of(arm: str) -> str:
     """Return the arm of the same student alone, for as many steps; *alone* for twice the steps is compared with *alone*."""
-    from gain import OTHERS
-
     name, _, student = arm.rpartition(", ")
     own = f", {student}" if student in OTHERS else ""
     longer = ", twice the steps" if name == "soft masks, twice the steps" else ""
@@ -134,8 +133,6 @@ def control_of(arm: str) -> str:
 
 def collect(bench: Bench) -> dict[str, Any]:
     """Return all results of what is finished."""
-    from gain import EPOCH_STEPS, EPOCHS, PLAN, Job
-
     results: dict[str, Any] = {"steps": EPOCH_STEPS * EPOCHS}
     for protocol, facts in PROTOCOLS.items():
 
@@ -238,8 +235,6 @@ def readme_table(results: dict[str, Any]) -> str:
 
 def of_students(results: dict[str, Any], protocol: str = "few") -> dict[str, dict[str, Any]]:
     """Return the results of a protocol as test set -> ``student: arm`` -> cell, of the students that have both arms."""
-    from gain import OTHERS
-
     found: dict[str, dict[str, Any]] = {}
     for student, end in (("unet_small", ""), *((name, f", {name}") for name in OTHERS)):
         arms = {arm: results.get(protocol, {}).get(arm + end, {}) for arm in ("alone", "soft masks")}
@@ -293,8 +288,6 @@ def difference(bench: Bench, one: str, other: str) -> str:
     Raises:
         SystemExit: an arm has no scores, or they have no seed in common.
     """
-    from gain import Job
-
     protocols, arms = zip(*(name.split(":", 1) for name in (one, other)), strict=True)
     seeds = [
         seed
