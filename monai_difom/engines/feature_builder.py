@@ -19,9 +19,10 @@ from .. import __version__
 from ..data import Build, FeatureStore, StoreError, ViewDataset, build_shards, define, image_keys
 from ..data.feature_store import FORMAT, PICTURE, RAW, image_name, thumbnail
 from ..data.feature_store.build import check_free, check_shards
+from ..data.feature_store.definition import state_digest
 from ..data.feature_store.policies import check_augmentation
 from ..data.feature_store.shards import DTYPES, row_bytes
-from ..data.feature_store.store import DamagedIndexError, FittedError, state_digest
+from ..data.feature_store.store import DamagedIndexError, FittedError
 from ..targets import TargetPipeline
 from ..transforms import allowed_views
 from ..utils import locked, look_up, save_tensors

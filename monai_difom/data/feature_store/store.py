@@ -10,28 +10,25 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from tqdm import tqdm
 
 from ...targets import TargetPipeline
-from ...utils import atomic_path, file_digest, load_state
+from ...utils import atomic_path, load_state
 from ...utils.checksum import checked_json, read_checked_json
+from .definition import define, differences, short, state_digest
+from .images import thumbnail
 from .policies import check_policy, policies_sentence
 from .shards import DamagedShardError, Entry, Shard, StoreError
 
 FORMAT = 1
 PICTURE = "picture"  # tensor with a small copy of what the teachers saw
 RAW = "raw:"  # prefix of raw teacher maps
-_SIDE = 16
-_TOLERANCE = (
-    2  # grey levels: another decoder or resize filter rounds differently, another geometry shows more
-)
+# grey levels: another decoder or resize filter rounds differently, another geometry shows more
+_TOLERANCE = 2
 
 
 # what the index has, and of which kind
@@ -296,18 +293,11 @@ class FeatureStore:
         Raises:
             StoreError: names every field that differs, as stored and as asked for.
         """
-        stored, wanted = _flat(self.index["definition"]), _flat(here)
-        # a store may hold terms that are not asked for, and what is fitted is not known before it is read
-        fields = sorted({f for f in stored if not f.startswith("terms.") and f != "fitted"} | set(wanted))
-        differing = [f for f in fields if stored.get(f) != wanted.get(f)]
-        if differing:
-            lines = "\n".join(
-                f"  {field}: {_short(stored.get(field))} in the store, {_short(wanted.get(field))} here{_cause(field)}"
-                for field in differing
-            )
+        lines = differences(self.index["definition"], here)
+        if lines:
             raise StoreError(
-                f"the feature store {self.folder} holds other targets:\n{lines}\nGo back to what is stored, or build another "
-                "store in another folder (feature_store)."
+                "\n".join([f"the feature store {self.folder} holds other targets:", *lines])
+                + "\nGo back to what is stored, or build another store in another folder (feature_store)."
             )
 
     def fit(self, targets: TargetPipeline, grids: Mapping[str, Sequence[int]], size: Sequence[int]) -> None:
@@ -339,7 +329,7 @@ class FeatureStore:
         stored = self.index["definition"]["fitted"]
         if found != stored:
             raise FittedError(
-                f"{self.targets_file} has changed: fitted is {_short(stored)} in the index, {_short(found)} in the file. "
+                f"{self.targets_file} has changed: fitted is {short(stored)} in the index, {short(found)} in the file. "
                 f"{_REPAIR}"
             )
         return state
@@ -365,106 +355,6 @@ def open_store(folder: str | os.PathLike | None, policy: str = "views") -> Featu
     return None
 
 
-def define(
-    targets: TargetPipeline,
-    grids: Mapping[str, Sequence[int]],
-    image_size: Sequence[int],
-    fitted: bool = True,
-) -> dict[str, Any]:
-    """Return all that stored maps depend on besides the images, as plain data.
-
-    Args:
-        targets: the `TargetPipeline`.
-        grids: term -> grid of the student's map.
-        image_size: spatial size of the image before the teachers resize it.
-        fitted: with the digest of the fitted parts.
-    """
-    terms = {
-        name: {"source": targets.terms[name].source, "tap": targets.terms[name].tap, "grid": list(grid)}
-        for name, grid in grids.items()
-    }
-    definition = {
-        "image_size": [int(side) for side in image_size],
-        "teachers": targets.signatures(),
-        "targets": targets.definition(),
-        "terms": terms,
-    }
-    return {**definition, "fitted": state_digest(targets.state_dict())} if fitted else definition
-
-
 def planned_entries(shard: Mapping[str, Any]) -> list[Entry]:
     """Return the rows of a planned shard: all views of its first image, of its second, ..."""
     return [(key, view) for key in shard["images"] for view in shard["views"]]
-
-
-def thumbnail(image: torch.Tensor, spatial_dims: int = 2) -> torch.Tensor:
-    """Return ``(..., 3, 16, 16)`` uint8, the mean grey levels of the regions of ``(..., 3, H, W)`` in [0, 1].
-
-    Args:
-        image: one image or a batch.
-        spatial_dims: 2; or 3, for ``(..., C, 8, 8, 8)`` of volumes ``(..., C, D, H, W)``.
-    """
-    full = image.float()
-    mean = F.adaptive_avg_pool3d(full, 8) if spatial_dims == 3 else F.adaptive_avg_pool2d(full, _SIDE)  # type: ignore[arg-type]
-    return (mean * 255).round().to(torch.uint8)
-
-
-def image_name(item: Mapping[str, Any]) -> str:
-    """Return the end of an item's image path, which stays the same when the data set moves."""
-    return "/".join(Path(_files(item)[0]).parts[-3:])
-
-
-def image_keys(items: Sequence[Mapping[str, Any]], progress: bool = False) -> list[str]:
-    """Return the digest of every item's image file (of all of them, where an item has several).
-
-    Args:
-        items: items with ``image``.
-        progress: show a bar.
-
-    Returns:
-        The first 32 hexadecimal digits of a SHA-256 over the bytes, one per item.
-    """
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        found = pool.map(image_key, items)
-        return list(tqdm(found, "Reading image digests", len(items), disable=not progress, leave=False))
-
-
-def image_key(item: Mapping[str, Any]) -> str:
-    """Return the digest of one item's image file, see `image_keys`."""
-    parts = [file_digest(file) for file in _files(item)]
-    whole = parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
-    return whole[:32]
-
-
-def state_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of a state dict's names and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _files(item: Mapping[str, Any]) -> list[str]:
-    image = item["image"]
-    return [os.fspath(image)] if isinstance(image, (str, os.PathLike)) else [os.fspath(f) for f in image]
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "absent"
-    # enough of a digest to tell two apart
-    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def _cause(field: str) -> str:
-    if field.startswith("teachers."):
-        return " (its weights, input size or taps have changed)"
-    return " (standardisers and fusion were fitted anew)" if field == "fitted" else ""
