@@ -8,7 +8,15 @@ images as the distillations. A run that was interrupted goes on, a finished one 
     python benchmarks/task_specific.py --name drive --overlay configs/data/drive.yaml --dataset_dir DATA/DRIVE \
       --teacher_weights FILE --labels 4 8
 
-`--kvasir` takes Kvasir's images alone out of PraNet's folders; its training images without their masks are the transfer set.
+    python benchmarks/task_specific.py --name nuclei_equal_steps --nuclei --dataset_dir DATA/DSB2018_120 --teacher_weights FILE \
+      --labels 20 --image_size 128 --teacher_size 128 --transfer_count 96 --epoch_steps 50 --epochs 8 25 14 \
+      --arms scratch mae moco_v3 task_agnostic task_specific soft_masks \
+      --more keep=last ema=0.995 rotate=180 scale=[0.7,1.4] shift=0.1
+
+`--kvasir` takes Kvasir's images alone out of PraNet's folders, `--nuclei` every fifth image of the folder for the test; the
+training images without their masks are the transfer set. With `--epoch_steps` all arms take as many steps of the student:
+those that train in one stage (scratch, soft_masks) take what the others spend before it, and the arms of a seed share its
+adapted teacher.
 Otherwise `--transfer_dir` names one; without it the labelled images are strongly augmented. The arm `imagenet` is run where
 `--imagenet_weights` is a local file of the student's encoder. The last line is one JSON object,
 which is also kept in benchmarks/task_specific.json.
@@ -43,8 +51,14 @@ ARMS = {
     "moco_v3": [SAM, "configs/arms/moco_v3.yaml"],
     "task_agnostic": [TEACHER, "configs/arms/task_agnostic.yaml"],
     "task_specific": [TEACHER, "configs/arms/task_specific.yaml"],
+    # the same teacher labels the transfer set, and the student trains on both in one stage
+    "soft_masks": [TEACHER, "configs/recipes/soft_masks.yaml"],
     "task_specific_sam_small": [SAM, "configs/arms/task_specific.yaml"],
 }
+#: what trains the student in one stage
+ONE_STAGE = ("scratch", "soft_masks")
+#: what learns from an adapted teacher, and is compared with all other arms
+METHODS = ("task_specific", "soft_masks")
 Scores = dict[str, dict[int, dict[int, dict[str, float]]]]  # row -> labels -> seed -> scores
 
 
@@ -58,6 +72,20 @@ def link_kvasir(dataset: Path, folder: Path) -> Path:
     }
     for kind in ("images", "masks"):
         places[f"TestDataset/Kvasir/{kind}"] = list((dataset / "TestDataset" / "Kvasir" / kind).iterdir())
+    return _link(places, folder)
+
+
+def link_nuclei(dataset: Path, folder: Path) -> Path:
+    """Lay out the nuclei in PraNet's folders by links: every fifth image is for the test."""
+    places: dict[str, list[Path]] = {}
+    for kind, one in (("images", "image"), ("masks", "mask")):
+        for n, file in enumerate(sorted((dataset / kind).iterdir())):
+            place = f"TestDataset/DSB2018/{kind}" if n % 5 == 0 else f"TrainDataset/{one}"
+            places.setdefault(place, []).append(file)
+    return _link(places, folder)
+
+
+def _link(places: dict[str, list[Path]], folder: Path) -> Path:
     for place, files in places.items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         for file in files:
@@ -91,6 +119,13 @@ def command(
         "progress": False,
         "report": False,
     }
+    if options.epoch_steps:
+        given |= {"epoch_steps": options.epoch_steps, "adapt_steps": options.epoch_steps}
+        given["adapt_dir"] = options.runs.resolve() / options.name / f"adapt_{labels}_{seed}"
+        if arm in ONE_STAGE:
+            before = options.epochs[1] * (options.transfer_count // options.batch_size)
+            given["finetune_epochs"] = options.epochs[2] + before // options.epoch_steps
+    given |= dict(word.split("=", 1) for word in options.more)
     if options.transfer_dir is not None:
         given |= {"transfer": "folder", "transfer_dir": options.transfer_dir.resolve()}
     if TEACHER in ARMS[arm]:
@@ -159,34 +194,31 @@ def table(rows: Scores, labels: list[int], score: str, digits: int) -> str:
     return "\n".join(lines)
 
 
-def changes(rows: Scores, options: argparse.Namespace) -> dict[int, dict[str, Any]]:
-    """Return labels -> arm -> what the method has more than it, paired over images and seeds, where both are done."""
-    found: dict[int, dict[str, Any]] = {}
-    for labels in options.labels:
-        own = set(rows.get("task_specific", {}).get(labels, {}))
-        for arm in (a for a in rows if a in ARMS and a != "task_specific"):
-            seeds = sorted(own & set(rows[arm].get(labels, {})))
-            if seeds:
-                sides = [
-                    [read_run(folder_of(a, labels, seed, options)) for seed in seeds]
-                    for a in (arm, "task_specific")
-                ]
-                (scores,) = compare_runs(*sides).values()
-                found.setdefault(labels, {})[arm] = scores["dice"][0].difference
-    return found
+def change(rows: Scores, method: str, arm: str, labels: int, options: argparse.Namespace) -> Any:
+    """Return what a method has more than another arm in Dice, paired over images and seeds; None where no seed has both."""
+    seeds = sorted(set(rows.get(method, {}).get(labels, {})) & set(rows.get(arm, {}).get(labels, {})))
+    if not seeds or method == arm:
+        return None
+    sides = [[read_run(folder_of(a, labels, seed, options)) for seed in seeds] for a in (arm, method)]
+    (scores,) = compare_runs(*sides).values()
+    return scores["dice"][0].difference
 
 
 def gains(rows: Scores, options: argparse.Namespace) -> list[str]:
-    """Return the gain of the method over every other arm in words."""
-    return [
-        f"- {labels} labels: task_specific - {arm} {c.mean:+.3f} ({c.low:+.3f} to {c.high:+.3f}, {c.images} images)"
-        for labels, arms in changes(rows, options).items()
-        for arm, c in arms.items()
-    ]
+    """Return the gain of the methods over every other arm in words."""
+    found = []
+    for labels in options.labels:
+        for method in METHODS:
+            for arm in (a for a in rows if a in ARMS):
+                c = change(rows, method, arm, labels, options)
+                if c is not None:
+                    words = f"{c.mean:+.3f} ({c.low:+.3f} to {c.high:+.3f}, {c.images} images)"
+                    found.append(f"- {labels} labels: {method} - {arm} {words}")
+    return found
 
 
 def figures(rows: Scores, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return ``<name>, <n> labels`` -> arm -> Dice per seed; the method's gain is that over training from scratch."""
+    """Return ``<name>, <n> labels`` -> arm -> Dice per seed; a method's gain is that over training from scratch."""
     found: dict[str, dict[str, Any]] = {}
     for labels in options.labels:
         arms = {
@@ -194,9 +226,10 @@ def figures(rows: Scores, options: argparse.Namespace) -> dict[str, dict[str, An
             for arm, by in rows.items()
             if labels in by
         }
-        change = changes(rows, options).get(labels, {}).get("scratch")
-        if change is not None:
-            arms["task_specific"] |= {"gain": change.mean, "low": change.low, "high": change.high}
+        for method in METHODS:
+            over = change(rows, method, "scratch", labels, options)
+            if over is not None:
+                arms[method] |= {"gain": over.mean, "low": over.low, "high": over.high}
         found[f"{options.name}, {labels} labels"] = arms
     return found
 
@@ -210,6 +243,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset_dir", type=Path, required=True)
     parser.add_argument("--overlay", help="an overlay of configs/data")
     parser.add_argument("--kvasir", action="store_true")
+    parser.add_argument("--nuclei", action="store_true")
     parser.add_argument("--teacher_weights", type=Path, required=True)
     parser.add_argument("--imagenet_weights", type=Path)
     parser.add_argument("--transfer_dir", type=Path)
@@ -225,6 +259,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, nargs=3, default=[40, 4, 60], metavar=("ADAPT", "DISTIL", "FINETUNE")
     )
+    parser.add_argument(
+        "--epoch_steps",
+        type=int,
+        help="batches in an epoch of adapt and finetune; then all arms take equal steps",
+    )
+    parser.add_argument(
+        "--more", nargs="+", default=[], metavar="ID=VALUE", help="of the bundle, for every arm"
+    )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "task_specific")
     options = parser.parse_args()
     if options.arms is None:
@@ -239,8 +281,8 @@ def main() -> None:
     options = parse()
     dataset = options.dataset_dir.resolve()
     place = options.runs.resolve() / options.name
-    if options.kvasir:
-        dataset = link_kvasir(dataset, place / "data")
+    if options.kvasir or options.nuclei:
+        dataset = (link_kvasir if options.kvasir else link_nuclei)(dataset, place / "data")
         options.transfer_dir = options.transfer_dir or dataset / "TrainDataset" / "image"
     rows: Scores = {}
     for labels in options.labels:
