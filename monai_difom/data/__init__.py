@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from .mixed_sampler import MixedSampler
     from .nifti import volume_sets, volume_slices, voxel_size
     from .published.clinicdb import clinicdb_sequence, image_group
-    from .soft_masks import MapFolder, SoftMaskError, SoftMasks, SoftMaskWriter, open_soft_masks
+    from .soft_masks import (
+        MapFolder,
+        SoftMaskError,
+        SoftMasks,
+        SoftMasksByStructure,
+        SoftMaskWriter,
+        open_soft_masks,
+    )
     from .structures import LoadStructuresd, read_structures, structure_names
     from .survey import check_pairs, check_structures, describe_data
     from .synthetic import make_polyps, polyp_image
@@ -60,7 +67,7 @@ else:
             "mixed_sampler": "MixedSampler",
             "nifti": "volume_sets volume_slices voxel_size",
             "published.clinicdb": "clinicdb_sequence image_group",
-            "soft_masks": "MapFolder SoftMaskError SoftMasks SoftMaskWriter open_soft_masks",
+            "soft_masks": "MapFolder SoftMaskError SoftMasks SoftMasksByStructure SoftMaskWriter open_soft_masks",
             "structures": "LoadStructuresd read_structures structure_names",
             "survey": "check_pairs check_structures describe_data",
             "synthetic": "make_polyps polyp_image",

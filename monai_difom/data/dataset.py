@@ -16,7 +16,7 @@ from ..transforms import RandGeometryd, RandViewd, allowed_views, reseed
 from ..utils.seeds import derived_seed
 from .feature_store import PICTURE, FeatureStore, image_keys, image_name
 from .feature_store.policies import check_augmentation, flattened, stored_chain, teacher_chain
-from .soft_masks import MapFolder, SoftMasks, check_soft_mask_chain, with_soft_masks
+from .soft_masks import AnySoftMasks, check_soft_mask_chain, with_soft_masks
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class ViewDataset(Dataset):
         cache_rate: float = 1.0,
         progress: bool = True,
         features: FeatureStore | None = None,
-        soft_masks: SoftMasks | MapFolder | None = None,
+        soft_masks: AnySoftMasks | None = None,
     ) -> None:
         if not len(data):
             raise ValueError(

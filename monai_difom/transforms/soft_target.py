@@ -10,9 +10,15 @@ from monai.transforms import MapTransform
 
 from ..losses import MISSING
 
+#: of an item whose soft mask says nothing of some structures: those that it speaks of, boolean ``(K,)``
+SAID_KEY = "soft_said"
+
 
 def mix_soft_mask(
-    label: torch.Tensor | None, soft_mask: torch.Tensor | None, trust: float = 0.5
+    label: torch.Tensor | None,
+    soft_mask: torch.Tensor | None,
+    trust: float = 0.5,
+    said: torch.Tensor | None = None,
 ) -> torch.Tensor | None:
     """Return ``(1 - trust) * label + trust * soft_mask``, or the one that is there; None without either.
 
@@ -20,6 +26,7 @@ def mix_soft_mask(
         label: drawn mask ``(K, *spatial)`` of 0 and 1; channels of `MISSING` were drawn by nobody, and are the soft mask's.
         soft_mask: 8-bit probability of the same shape, 255 is 1.
         trust: share of the soft mask where there are both, in [0, 1].
+        said: boolean ``(K,)``, of which structures the soft mask speaks; None for all.
 
     Returns:
         ``(K, *spatial)``, float32 in [0, 1], and `MISSING` in channels that neither says anything of.
@@ -30,7 +37,9 @@ def mix_soft_mask(
     if soft_mask is None:
         return None if label is None else label.float()
     soft = soft_mask.float().div_(255)
+    unsaid = torch.zeros(len(soft), dtype=torch.bool) if said is None else ~said
     if label is None:
+        soft[unsaid] = MISSING
         return soft
     if label.shape != soft.shape:
         raise ValueError(
@@ -41,6 +50,7 @@ def mix_soft_mask(
     nobody = (drawn == MISSING).flatten(1).all(1)
     mixed = torch.lerp(drawn, soft, float(trust))
     mixed[nobody] = soft[nobody]
+    mixed[unsaid] = drawn[unsaid]
     return mixed
 
 
@@ -80,7 +90,8 @@ class MixSoftMaskd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the item with one mask, float32."""
         d = dict(data)
-        label = mix_soft_mask(d.get(self.label_key), d.pop(self.soft_key, None), self.trust)
+        said = d.pop(SAID_KEY, None)
+        label = mix_soft_mask(d.get(self.label_key), d.pop(self.soft_key, None), self.trust, said)
         if label is None and self.channels is not None:
             image = d[self.image_key]
             label = image.new_full((self.channels, *image.shape[1:]), MISSING, dtype=torch.float32)

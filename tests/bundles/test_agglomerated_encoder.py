@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,34 @@ def test_finished_runs_teach_as_specialists_beside_other_teachers(
     given = options(data, tmp_path, limit=8, report=False, teacher_weights=str(teacher), epochs=[1, 0, 0])
     summary = run([TRAIN, overlay], {**given, "specialists": {"polyp": str(trained / "bundle")}})
     assert summary["balancer"]["sources"] == {"imagenet": "imagenet/stride32", "polyp": "polyp/stride16"}
+
+
+def test_specialists_label_the_images_of_their_own_task_for_one_student(swallows: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for image in (swallows.parent / "more" / "TrainDataset" / "images").iterdir():
+        shutil.copy(image, tmp_path / "images" / f"more_{image.name}")  # maps are found by their stem
+    images = sorted((tmp_path / "images").iterdir())
+    folders = {name: tmp_path / name for name in STRUCTURES[:2]}
+    for n, image in enumerate(images):
+        name = STRUCTURES[n % 2]  # one specialist an image
+        folders[name].mkdir(exist_ok=True)
+        with Image.open(image) as picture:
+            shares = np.linspace(0, 255, picture.width).astype(np.uint8)
+            Image.fromarray(np.tile(shares, (picture.height, 1))).save(folders[name] / f"{image.stem}.png")
+    summary = run(
+        [TRAIN, str(ROOT / "configs" / "recipes" / "soft_masks.yaml")],
+        options(
+            swallows,
+            tmp_path / "run",
+            group="frames.csv:patient",
+            val_fraction=0.25,
+            report=False,
+            unlabelled=str(images[0].parent),
+            soft_masks={name: str(folder) for name, folder in folders.items()},
+        ),
+    )
+    assert summary["unlabelled"] == len(images)
+    assert list(summary["teachers"]) == [f"{name}: {name}" for name in STRUCTURES[:2]]
 
 
 def test_the_medical_set_gives_one_head_each_at_one_place(

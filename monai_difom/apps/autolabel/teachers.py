@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...data import MapFolder, SoftMasks, image_keys, open_soft_masks
+from ...data import MapFolder, SoftMasks, image_keys
+from ...data.soft_masks import open_folder
 from ...data.soft_masks.store import INDEX
 from ...transforms import apply_view, invert_view
 from ...utils import file_digest
@@ -129,7 +130,7 @@ def _open(path: Path, structures: Sequence[str] | None, device: torch.device | s
         masks = SoftMasks(path)
         crc = sorted((key, entry["crc"]) for key, entry in masks.entries.items())
         return [MaskTeacher(path.resolve().name, _digest(crc), tuple(masks.structures), maps=masks)]
-    maps = open_soft_masks(path, structures)
+    maps = open_folder(path, structures)
     if not isinstance(maps, MapFolder):
         raise ValueError(f"{path} is empty, and no teacher; allowed are {_ALLOWED}.")
     try:

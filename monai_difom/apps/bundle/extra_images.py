@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...data import MapFolder, SoftMaskError, SoftMasks, check_unlabelled
+from ...data import SoftMaskError, check_unlabelled
+from ...data.soft_masks import AnySoftMasks
 from ...data.unlabelled import REST
 from ...utils import main_rank_only, write_json
 
@@ -61,7 +62,7 @@ def check_unlabelled_images(
 
 
 def check_soft_masks(
-    masks: SoftMasks | MapFolder | None,
+    masks: AnySoftMasks | None,
     labelled: Items,
     unlabelled: Items,
     channels: int = 1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fire.parser import DefaultParseValue
@@ -49,17 +49,19 @@ def typed_value(name: str, word: str) -> Any:
     text = _unquoted(word)
     if isinstance(text, list):
         return [literal(os.path.expanduser(str(part))) for part in text]
+    if isinstance(text, dict):
+        return {str(key): literal(os.path.expanduser(str(part))) for key, part in text.items()}
     return literal(os.path.expanduser(text))
 
 
 def _unquoted(word: str) -> Any:
-    """A word in quotes of its own, or a list of such; any other as it is."""
-    if word[:1] in "'\"[":
+    """A word in quotes of its own, a list of such, or a mapping to such; any other as it is."""
+    if word[:1] in "'\"[{":
         try:
             found = ast.literal_eval(word)
         except (ValueError, SyntaxError):
             return word
-        return found if isinstance(found, str | list) else word
+        return found if isinstance(found, str | list | dict) else word
     return word
 
 
@@ -107,8 +109,10 @@ def _set(parser: ConfigParser, name: str, value: Any) -> None:
         del resolver.items[known]
         resolver.resolved_content.pop(known, None)
     parser.config[name] = value
-    parts = enumerate(value) if isinstance(value, list) else ()
-    for place, part in [*((f"{name}::{number}", part) for number, part in parts), (name, value)]:
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, list | dict):
+        parts = enumerate(value) if isinstance(value, list) else value.items()
+    for place, part in [*((f"{name}::{key}", part) for key, part in parts), (name, value)]:
         expression = ConfigExpression.is_expression(part)
         item = ConfigExpression(part, place, parser.globals) if expression else ConfigItem(part, place)
         resolver.add_item(item)

@@ -147,7 +147,7 @@ def describe_teachers(trainer: DistillationTrainer) -> dict[str, dict[str, Any]]
     Empty when none is used.
     """
     masks = getattr(getattr(trainer.data_loader, "dataset", None), "soft_masks", None)
-    signed = getattr(masks, "teachers", {masks.folder.name: "unsigned"}) if masks is not None else {}
+    signed = {} if masks is None else masks.teachers
     said = {
         name: {"source": f"soft masks of {name}", "licence": "that of its weights", "signature": signature}
         for name, signature in signed.items()

@@ -11,10 +11,13 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Randomizable, Transform
 
 from ...transforms import MixSoftMaskd
+from ...transforms.soft_target import SAID_KEY
+from .by_structure import SoftMasksByStructure
 from .map_folder import MapFolder
 from .store import SoftMaskError, SoftMasks
 
 SOFT_KEY = "soft_mask"
+AnySoftMasks = SoftMasks | MapFolder | SoftMasksByStructure
 _MOVING = ("monai.transforms.spatial", "monai.transforms.croppad")
 _ALONE = (
     "{name} changes the image and not the soft mask, which would no longer lie on it. Give it keys: [image, label, soft_mask] "
@@ -26,10 +29,11 @@ def _keys(step: Any) -> tuple[Hashable, ...]:
     return tuple(step.keys) if isinstance(step, MapTransform) else ()
 
 
-def with_soft_masks(chain: Compose, masks: SoftMasks | MapFolder) -> Compose:
+def with_soft_masks(chain: Compose, masks: AnySoftMasks) -> Compose:
     """Return a loading chain whose items have ``soft_mask`` beside ``image``: ``(K, *spatial)``, 8 bits, 255 is 1.
 
-    An item with a label may lack a soft mask; one without a label must have one. It is read in front of the first step that has
+    An item with a label may lack a soft mask; one without a label must have one. Where it says nothing of some structures (see
+    `SoftMasksByStructure`) the item has ``soft_said`` too, boolean ``(K,)``. It is read in front of the first step that has
     ``soft_mask`` among its keys, which then moves it as it moves the image (volumes: orientation, voxel size, margin); in a
     chain without one at the end, at the size that the image has there.
 
@@ -51,7 +55,7 @@ def with_soft_masks(chain: Compose, masks: SoftMasks | MapFolder) -> Compose:
 class _Remember(Transform):
     """Keep the path of the image, which its loader replaces by the picture, where there is a soft mask to be read."""
 
-    def __init__(self, masks: SoftMasks | MapFolder) -> None:
+    def __init__(self, masks: AnySoftMasks) -> None:
         self.masks = masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -64,7 +68,7 @@ class _Remember(Transform):
 class _Read(Transform):
     """Read the soft mask of the path that was kept, at the size that the image has now."""
 
-    def __init__(self, masks: SoftMasks | MapFolder) -> None:
+    def __init__(self, masks: AnySoftMasks) -> None:
         self.masks = masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -82,6 +86,9 @@ class _Read(Transform):
         if tuple(mask.shape[1:]) != size:
             mask = F.interpolate(mask[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
         mask *= 255
+        said = self.masks.said(path)
+        if not all(said):
+            item[SAID_KEY] = torch.tensor(said)
         item[SOFT_KEY] = MetaTensor(mask, affine=image.affine) if isinstance(image, MetaTensor) else mask
         return item
 

@@ -34,6 +34,11 @@ class MapFolder:
         self.folder = Path(folder).expanduser()
         self.structures = list(structures) if structures else ["foreground"]
 
+    @property
+    def teachers(self) -> dict[str, str]:
+        """Name of the folder -> ``unsigned``: nothing says which teachers made the maps."""
+        return {self.folder.name: "unsigned"}
+
     @cached_property
     def files(self) -> list[dict[str, Path]]:
         """For each structure: stem -> file."""
@@ -47,6 +52,10 @@ class MapFolder:
     def has(self, image: str | os.PathLike) -> bool:
         """Return whether there are maps of an image's stem."""
         return all(Path(image).stem in files for files in self.files)
+
+    def said(self, image: str | os.PathLike) -> list[bool]:
+        """Return of which structures there is a map of an image: of all or none."""
+        return [self.has(image)] * len(self.structures)
 
     def read(self, image: str | os.PathLike, size: Sequence[int] | None = None) -> torch.Tensor:
         """Return the maps of an image, ``(K, H, W)`` float32 in [0, 1].
@@ -121,9 +130,7 @@ class MapFolder:
         check_not_constant(self.folder, ranges)
 
 
-def open_soft_masks(
-    folder: str | os.PathLike, structures: Sequence[str] | None = None
-) -> SoftMasks | MapFolder:
+def open_folder(folder: str | os.PathLike, structures: Sequence[str] | None = None) -> SoftMasks | MapFolder:
     """Return the reader of a folder: of ``autolabel`` where it has an index or is still to be filled, of any program else.
 
     Args:

@@ -123,6 +123,10 @@ class SoftMasks:
         """Return whether there is a soft mask of an image, as it is now; none is in a folder that is still to be filled."""
         return (self.folder / INDEX).is_file() and self.key(image) in self.entries
 
+    def said(self, image: str | os.PathLike) -> list[bool]:
+        """Return of which structures there is a soft mask of an image: of all or none."""
+        return [self.has(image)] * len(self.structures)
+
     def entry(self, image: str | os.PathLike) -> dict[str, Any]:
         """Return what is known of an image's soft mask.
 
@@ -247,7 +251,9 @@ def unmerged_entries(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check_structures_of(folder: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
+def check_structures_of(
+    folder: str | os.PathLike, found: Sequence[str], wanted: Sequence[str] | None
+) -> None:
     """Refuse soft masks of other structures."""
     if wanted is not None and list(found) != list(wanted):
         raise SoftMaskError(

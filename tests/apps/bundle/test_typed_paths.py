@@ -89,6 +89,17 @@ def test_lists_of_paths_and_nothing_are_kept(tmp_path: Path, monkeypatch: pytest
     assert run(tmp_path, monkeypatch, "--unlabelled=None").parser.get_parsed_content("unlabelled") is None
 
 
+def test_paths_by_name_arrive_as_they_were_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    words = "{'polyp':'runs/a#1','vessel':'~/2024_01'}"
+    for name in ("soft_masks", "specialists"):
+        parser = run(tmp_path, monkeypatch, f"--{name}={words}", **{name: None}).parser
+        assert parser.get_parsed_content(name) == {
+            "polyp": "runs/a#1",
+            "vessel": str(tmp_path / "home/2024_01"),
+        }
+
+
 @pytest.mark.parametrize(
     ("value", "message"), [("data#2", "turns '#' into '::'"), (2024, "a number; it must be a path")]
 )
