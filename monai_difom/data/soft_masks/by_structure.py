@@ -147,5 +147,7 @@ def open_soft_masks(
         SoftMaskError: folders by structure for something that has no structures, or for others than it has.
     """
     if isinstance(folder, Mapping):
-        return SoftMasksByStructure(folder, structures or [])
+        if not structures:
+            raise SoftMaskError("soft masks by structure need a student of several structures: give the folder alone.")
+        return SoftMasksByStructure(folder, structures)
     return open_folder(folder, structures)

@@ -95,6 +95,8 @@ def test_images_in_no_folder_other_names_and_folders_of_several_structures_are_r
         masks.read(more[-1])
     with pytest.raises(SoftMaskError, match="Did you mean 'polyp'"):
         open_soft_masks({"polyps": tmp_path / "p"}, STRUCTURES)
+    with pytest.raises(SoftMaskError, match="a student of several structures"):
+        open_soft_masks({"polyp": tmp_path / "p"})
     with pytest.raises(SoftMaskError, match="names no folder"):
         open_soft_masks({}, STRUCTURES)
     SoftMaskWriter(tmp_path / "two", ["a", "b"], {"t": "1"}, [0]).finish()
