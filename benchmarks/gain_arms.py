@@ -137,6 +137,8 @@ PLAN: list[tuple[str, str, tuple[int, ...]]] = [
     ("few", "second round, light_mobilenetv3", (0, 1, 2)),
     ("few", "alone, twice the steps, light_mobilenetv3", (0, 1, 2)),
     ("few", "soft masks, twice the steps, light_mobilenetv3", (0, 1, 2)),
+    ("unseen", "alone, light_mobilenetv3", (0, 1, 2)),
+    ("unseen", "soft masks, light_mobilenetv3", (0, 1, 2)),
     ("unseen", "soft masks, twice the steps, light_mobilenetv3", (0, 1, 2)),
     ("unseen", "alone, twice the steps, light_mobilenetv3", (0, 1, 2)),
     ("all", "soft masks, twice the steps, light_mobilenetv3", (0, 1, 2)),
