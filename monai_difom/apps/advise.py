@@ -77,6 +77,12 @@ CLINIC = Start(
 )
 GPU = Start("one GPU", "unetpp", "dinov2-base", milliseconds=340)
 STARTS = (FEW_LABELS, CLINIC, GPU)
+PRETRAINED = (
+    "First of all: where there are ImageNet weights for the student's encoder, start from them (--set network_def#pretrained=true, or "
+    "a local file). With 100 labels and no teacher a U-Net on an ImageNet MobileNetV2 (encoder_unet, 12 ms) ended at 0.827 on Kvasir "
+    "and 0.766 on ClinicDB's other patients, one seed; the best taught student that started from random weights (unet, 44 ms) at 0.837 "
+    "and 0.741."
+)
 
 
 def choose(labelled: int, unlabelled: int, gpu: bool) -> tuple[Start, str]:
@@ -139,6 +145,7 @@ def run_advise(data: Path, unlabelled: Path | None = None) -> int:
             "    "
             + "; ".join(f"{name}: {value}" for name, value in zip(COLUMNS[4:], values[4:], strict=True))
         )
+    print(f"\n{PRETRAINED}")
     print(f"\nStart with: {start.name}. {why}\n")
     print(start.command(data, unlabelled))
     return 0

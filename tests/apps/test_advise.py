@@ -43,6 +43,7 @@ def test_the_page_shows_the_table_of_the_verb_and_its_times_are_those_of_the_stu
     page = (ROOT / "docs/which.md").read_text(encoding="utf-8")
     students = (ROOT / "docs/students.md").read_text(encoding="utf-8")
     assert f"| {' | '.join(advise.COLUMNS)} |" in page
+    assert advise.PRETRAINED in page
     for start in advise.STARTS:
         assert f"| {' | '.join(start.cells())} |" in page
         row = re.search(rf"^\| `{start.student}` \|(?:[^|\n]*\|){{4}} (\d+) \|", students, re.M)
