@@ -78,10 +78,10 @@ CLINIC = Start(
 GPU = Start("one GPU", "unetpp", "dinov2-base", milliseconds=340)
 STARTS = (FEW_LABELS, CLINIC, GPU)
 PRETRAINED = (
-    "First of all: where there are ImageNet weights for the student's encoder, start from them (--set network_def#pretrained=true, or "
-    "a local file). With 100 labels and no teacher a U-Net on an ImageNet MobileNetV2 (encoder_unet, 12 ms) ended at 0.827 on Kvasir "
-    "and 0.766 on ClinicDB's other patients, one seed; the best taught student that started from random weights (unet, 44 ms) at 0.837 "
-    "and 0.741."
+    "First of all: where there are ImageNet weights for the student's encoder, start from them (--set "
+    "network_def#pretrained=true, or a local file). With 100 labels and no teacher a U-Net on an ImageNet MobileNetV2 "
+    "(encoder_unet, 12 ms) ended at 0.827 on Kvasir and 0.766 on ClinicDB's other patients, one seed; the best taught "
+    "student that started from random weights (unet, 44 ms) at 0.837 and 0.741."
 )
 
 

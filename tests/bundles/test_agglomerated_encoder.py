@@ -305,7 +305,9 @@ def test_finished_runs_teach_as_specialists_beside_other_teachers(
     assert summary["balancer"]["sources"] == {"imagenet": "imagenet/stride32", "polyp": "polyp/stride16"}
 
 
-def test_specialists_label_the_images_of_their_own_task_for_one_student(swallows: Path, tmp_path: Path) -> None:
+def test_specialists_label_the_images_of_their_own_task_for_one_student(
+    swallows: Path, tmp_path: Path
+) -> None:
     (tmp_path / "images").mkdir()
     for image in (swallows.parent / "more" / "TrainDataset" / "images").iterdir():
         shutil.copy(image, tmp_path / "images" / f"more_{image.name}")  # maps are found by their stem

@@ -148,6 +148,8 @@ def open_soft_masks(
     """
     if isinstance(folder, Mapping):
         if not structures:
-            raise SoftMaskError("soft masks by structure need a student of several structures: give the folder alone.")
+            raise SoftMaskError(
+                "soft masks by structure need a student of several structures: give the folder alone."
+            )
         return SoftMasksByStructure(folder, structures)
     return open_folder(folder, structures)
