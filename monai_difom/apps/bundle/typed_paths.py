@@ -91,6 +91,8 @@ def keep_paths(parser: ConfigParser, options: Mapping[str, str]) -> None:
 
 def _refuse_lost(name: str, stored: Any) -> None:
     values = stored if isinstance(stored, list) else [stored]
+    if isinstance(stored, dict):
+        values = [value for key, value in stored.items() if key != "_target_"]
     if any(isinstance(value, str) and "::" in value and value[:1] not in "$@%" for value in values):
         raise ValueError(
             f"{name} is {stored!r}: in a configuration MONAI turns '#' into '::', so that the path is another one. Give it on "

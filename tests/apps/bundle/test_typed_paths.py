@@ -101,7 +101,13 @@ def test_paths_by_name_arrive_as_they_were_typed(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [("data#2", "turns '#' into '::'"), (2024, "a number; it must be a path")]
+    ("value", "message"),
+    [
+        ("data#2", "turns '#' into '::'"),
+        (2024, "a number; it must be a path"),
+        ({"polyp": "runs/a#2"}, "turns '#' into '::'"),
+        ({"polyp": 2024}, "a number; it must be a path"),
+    ],
 )
 def test_a_path_that_a_file_cannot_say_is_refused(
     value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
