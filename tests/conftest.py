@@ -12,7 +12,8 @@ import torch
 # before any test imports a library that reads it: tests need no network
 os.environ["HF_HUB_OFFLINE"] = "1"
 # exported TorchScript is signed with a key of this session, not with the person's own
-os.environ["DIFOM_SIGNING_KEY"] = str(Path(tempfile.mkdtemp(prefix="difom_key_")) / "signing.key")
+_KEYS = tempfile.TemporaryDirectory(prefix="difom_key_")  # removed when the session ends
+os.environ["DIFOM_SIGNING_KEY"] = str(Path(_KEYS.name) / "signing.key")
 torch.set_num_threads(1)
 
 
