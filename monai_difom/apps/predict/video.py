@@ -12,9 +12,10 @@ import numpy as np
 
 from ..deployed.optional import require
 
-#: coders that browsers have the other half of, the best known first, with their settings for good pictures
+#: coders that browsers have the other half of, the best known first, with their settings for good pictures; of H.264 the
+#: quickest, a third to a fifth of the time of ``veryfast`` for files half as large again: the network needs the cores
 CODERS = {
-    "libx264": {"crf": "20", "preset": "veryfast"},
+    "libx264": {"crf": "20", "preset": "ultrafast"},
     "libvpx-vp9": {"crf": "28", "b": "0", "deadline": "realtime", "cpu-used": "6"},
 }
 

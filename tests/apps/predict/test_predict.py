@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, label
 
 from monai_difom.__main__ import main
 from monai_difom.apps.deployed.facts import Deployment
 from monai_difom.apps.deployed.runners import open_runner
 from monai_difom.apps.predict import predict as module
 from monai_difom.apps.predict.contours import COLORS, draw_contours
-from monai_difom.apps.predict.predict import COLUMNS, inside, predict
+from monai_difom.apps.predict.predict import COLUMNS, inside, part_sizes, predict
 from monai_difom.apps.predict.sources import BadPictureError, find_sources, frames, read_picture
 from tests.apps.deployed.students import blob, write_pictures
 from tests.browser import open_browser
@@ -133,6 +133,15 @@ def test_without_a_picture_no_video_is_written_and_without_pyav_the_extra_is_nam
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ValueError, match=r"monai-difom\[video\]"), video_writer(tmp_path / "a.mp4", 10):
         pass
+
+
+@pytest.mark.parametrize("level", [-9.0, 0.0, 0.4, 9.0])
+def test_the_parts_of_a_mask_are_those_of_the_whole_picture(level: float) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(40, 60)), 1)
+    mask = np.zeros((50, 80), bool)
+    mask[3:43, 11:71] = noise > -level / 2
+    parts, _ = label(mask, np.ones((3, 3)))
+    assert sorted(part_sizes(mask)) == sorted(np.bincount(parts.flat)[1:])
 
 
 def test_a_contour_is_seen_on_a_ground_of_its_own_colour() -> None:
