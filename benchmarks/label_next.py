@@ -4,13 +4,13 @@
         --teacher_weights ../shared/weights/efficientnet_lite2_imagenet.safetensors --output_dir runs/label_next
 
 Each seed draws 25 of Kvasir's training images; a teacher (a U-Net on EfficientNet-Lite2, two members, 128 pixels) is adapted
-to their masks and labels the rest. From there two ways go on with 25 and then 50 more masks: the first rows of
-`label_next.csv`, or images at random. Scored is the adapted teacher itself on Kvasir's 100 test images; it is adapted equally
+to their masks and labels the rest. From there three ways go on with 25 and then 50 more masks: the first rows of
+`label_next.csv`, its rows in even steps from top to bottom, or images at random. Scored is the adapted teacher itself on Kvasir's 100 test images; it is adapted equally
 long on each number of masks. All steps are resumable: the same line goes on where it was. `--report` reads what is there. A
 seed takes about 40 minutes of one core.
 
-The last line is one JSON object, which is also written to benchmarks/label_next.json: for each number of masks the Dice of both
-ways, one per seed, and their difference with its interval (paired bootstrap over images and seeds).
+The last line is one JSON object, which is also written to benchmarks/label_next.json: for each number of masks and way the Dice,
+one per seed, and the gain over chance with its interval (paired bootstrap over images and seeds).
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 
 from monai_difom.apps import Adaptation, label_images
+from monai_difom.apps.autolabel.ranking import spread
 from monai_difom.data import split_validation, test_sets, train_validation, training_augmentation
 from monai_difom.metrics import compare_paired
 from monai_difom.utils import write_json
 
 LABELS = (25, 50, 100)
-WAYS = ("random", "next")
+#: at random; the first rows of the table; rows in even steps from its top to its bottom
+WAYS = ("random", "next", "spread")
 RESULT = Path(__file__).with_suffix(".json")
 Items = list[dict[str, Any]]
 
@@ -106,12 +108,16 @@ def choose(way: str, folder: Path, chosen: Items, pool: Items, count: int, seed:
     """Return the chosen images with more of the pool, ``count`` in all."""
     taken = {item["image"] for item in chosen}
     left = [item for item in pool if item["image"] not in taken]
+    more = count - len(chosen)
     if way == "random":
-        return [*chosen, *random.Random(seed + count).sample(left, count - len(chosen))]
+        return [*chosen, *random.Random(seed + count).sample(left, more)]
     with open(folder / "label_next.csv", newline="", encoding="utf-8") as stream:
-        asked = [row["image"] for row in csv.DictReader(stream) if row["image"] not in taken]
+        asked = [row for row in csv.DictReader(stream) if row["image"] not in taken]
     by_path = {item["image"]: item for item in left}
-    return [*chosen, *(by_path[path] for path in asked[: count - len(chosen)])]
+    return [
+        *chosen,
+        *(by_path[row["image"]] for row in (asked[:more] if way == "next" else spread(asked, more))),
+    ]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -125,7 +131,7 @@ def run(options: argparse.Namespace) -> None:
             chosen, teacher = first, root / str(options.labels[0])
             for count in options.labels[1:]:
                 asked = teacher / "soft"
-                if way == "next" and not (asked / "label_next.csv").is_file():
+                if way != "random" and not (asked / "label_next.csv").is_file():
                     label_images([teacher], pool, asked, views=options.views, shown=0, progress=False)
                 chosen = choose(way, asked, chosen, pool, count, seed)
                 teacher = root / f"{way}{count}"
@@ -156,21 +162,21 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         folders = {
             way: [options.output_dir / f"seed{s}" / f"{way}{count}" for s in options.seeds] for way in WAYS
         }
-        done = [
-            n
-            for n in range(len(options.seeds))
-            if all((folders[way][n] / "teacher.json").is_file() for way in WAYS)
-        ]
-        if not done:
-            continue
-        scores = {way: np.stack([dice_of(folders[way][n]) for n in done]) for way in WAYS}
-        gain = compare_paired(scores["random"], scores["next"]).difference
-        result[str(count)] = {
-            **{way: [round(float(run.mean()), 4) for run in scores[way]] for way in WAYS},
-            "gain": round(gain.mean, 4),
-            "low": round(gain.low, 4),
-            "high": round(gain.high, 4),
-        }
+        for way in WAYS:
+            done = [
+                n
+                for n in range(len(options.seeds))
+                if all((folders[w][n] / "teacher.json").is_file() for w in {way, "random"})
+            ]
+            if not done:
+                continue
+            scores, chance = (np.stack([dice_of(folders[w][n]) for n in done]) for w in (way, "random"))
+            cell: dict[str, Any] = {"dice": [round(float(run.mean()), 4) for run in scores]}
+            if way != "random":
+                gain = compare_paired(chance, scores).difference
+                cell |= {name: round(getattr(gain, name), 4) for name in ("mean", "low", "high")}
+                cell["gain"] = cell.pop("mean")
+            result.setdefault(str(count), {})[way] = cell
     write_json(options.result, result)
     return result
 

@@ -127,15 +127,17 @@ def test_what_to_label_next_is_compared_with_a_random_choice(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result == json.loads((tmp_path / "result.json").read_text())
-    assert set(result["6"]) == {"random", "next", "gain", "low", "high"}
+    assert set(result["6"]) == {"random", "next", "spread"}
+    assert set(result["6"]["spread"]) == {"dice", "gain", "low", "high"}
     trained = {
         name: set(
             json.loads((tmp_path / f"out/seed0/{name}/teacher.json").read_text())["members"][0]["trained_on"]
         )
-        for name in ("4", "next6", "random6")
+        for name in ("4", "next6", "random6", "spread6")
     }
-    assert [len(keys) for keys in trained.values()] == [4, 6, 6]
+    assert [len(keys) for keys in trained.values()] == [4, 6, 6, 6]
     assert trained["4"] < trained["next6"]
+    assert trained["4"] < trained["spread6"]
     assert trained["4"] < trained["random6"]
 
 

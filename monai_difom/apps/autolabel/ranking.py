@@ -87,6 +87,20 @@ def copy_next(rows: Sequence[Mapping[str, Any]], folder: Path, count: int) -> li
     return copies
 
 
+def spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return ``count`` rows of a ranking in even steps from the top to the bottom: images of every certainty.
+
+    Rows of labelled images, and of images that look like another one, are left out.
+
+    Args:
+        rows: of `write_ranking`, or of its table.
+        count: number of rows; all that are left where they are fewer.
+    """
+    free = [row for row in rows if not int(row["learned"]) and not row["like"]]
+    count = min(count, len(free))
+    return [free[(2 * n + 1) * len(free) // (2 * count)] for n in range(count)]
+
+
 def mark_alike(rows: Sequence[dict[str, Any]]) -> None:
     """Name in ``like`` the first row above that a row looks like, by ``look``; for as many rows as a person will label."""
     kept: list[np.ndarray] = []
