@@ -3,11 +3,11 @@
     python benchmarks/label_next.py --dataset_dir ../shared/data/polyp \
         --teacher_weights ../shared/weights/efficientnet_lite2_imagenet.safetensors --output_dir runs/label_next
 
-Each seed draws 25 of Kvasir's training images; a teacher (a U-Net on EfficientNet-Lite2, two members, 128 pixels) is adapted
-to their masks and labels the rest. From there three ways go on with 25 and then 50 more masks: the first rows of
-`label_next.csv`, its rows in even steps from top to bottom, or images at random. Scored is the adapted teacher itself on Kvasir's 100 test images; it is adapted equally
-long on each number of masks. All steps are resumable: the same line goes on where it was. `--report` reads what is there. A
-seed takes about 40 minutes of one core.
+Each seed draws 25 of Kvasir's training images; a teacher (a U-Net on EfficientNet-Lite2, two members, 128 pixels) is adapted to
+their masks and labels the rest. From there three ways go on with 25 and then 50 more masks: the first rows of `label_next.csv`,
+its rows in even steps from top to bottom, or images at random. Scored is the adapted teacher itself on Kvasir's 100 test images;
+it is adapted equally long on each number of masks. All steps are resumable: the same line goes on where it was. `--report` reads
+what is there. A seed takes about an hour of one core.
 
 The last line is one JSON object, which is also written to benchmarks/label_next.json: for each number of masks and way the Dice,
 one per seed, and the gain over chance with its interval (paired bootstrap over images and seeds).

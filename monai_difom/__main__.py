@@ -377,7 +377,7 @@ def _autolabel(parser: argparse.ArgumentParser) -> None:
         default=0,
         dest="copied",
         metavar="N",
-        help="copy N images to label to OUTPUT/next",
+        help="copy N images to label, of every certainty, to OUTPUT/next",
     )
     add(
         "--shown",

@@ -65,4 +65,4 @@ def _say(found: dict[str, Any], output: Path) -> None:
         )
     if found["skipped"]:
         print(f"{len(found['skipped'])} skipped, see above.")
-    print(f"{output / TABLE}: what to label next, most useful first; {output / 'autolabel.html'} shows it.")
+    print(f"{output / TABLE}: what is least certain, first; {output / 'autolabel.html'} shows it.")

@@ -103,7 +103,7 @@ def label_page(masks: SoftMasks, rows: Sequence[Mapping[str, Any]], shown: int =
         "Soft masks",
         lead,
         section("Figures", table(["", *mean], figures), note=note),
-        section("Label these next", _tiles(masks, first), note="Images that look alike are shown once."),
+        section("The least certain", _tiles(masks, first), note="Images that look alike are shown once."),
         section("The most certain", _tiles(masks, surest)),
     )
     return write_page(masks.folder / "autolabel.html", page)

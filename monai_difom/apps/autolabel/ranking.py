@@ -1,4 +1,4 @@
-"""Which images a person should label next: those that the teachers know least about, no two of which look alike."""
+"""Which images a person should label next: what the teachers know least about, and a choice of every certainty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPARED = 1000  # places of the list that are kept free of images that look al
 
 
 def write_ranking(masks: SoftMasks, paths: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Write ``label_next.csv`` beside soft masks and return its rows, what to label first on top.
+    """Write ``label_next.csv`` beside soft masks and return its rows, the least certain on top.
 
     ``uncertainty`` is the mean of ``1 - certainty`` and ``disagreement``. An image that looks like one above it (``like``:
     frames of one video) comes after all others, and last of all what has a mask that the teachers have learned.
@@ -62,7 +62,7 @@ def write_ranking(masks: SoftMasks, paths: Mapping[str, str]) -> list[dict[str, 
 
 
 def copy_next(rows: Sequence[Mapping[str, Any]], folder: Path, count: int) -> list[Path]:
-    """Copy the images that a person should label next into a folder, which an annotation tool can open.
+    """Copy the images that a person should label next into a folder, which an annotation tool can open: see `spread`.
 
     What the folder holds already (labels, images that were copied before) stays as it is.
 
@@ -74,7 +74,7 @@ def copy_next(rows: Sequence[Mapping[str, Any]], folder: Path, count: int) -> li
     Returns:
         The copies.
     """
-    chosen = [Path(row["image"]) for row in rows if not row["learned"] and not row["like"]][:count]
+    chosen = [Path(row["image"]) for row in spread(rows, count)]
     names = [path.name for path in chosen]
     copies = []
     for number, path in enumerate(chosen):
@@ -90,7 +90,9 @@ def copy_next(rows: Sequence[Mapping[str, Any]], folder: Path, count: int) -> li
 def spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
     """Return ``count`` rows of a ranking in even steps from the top to the bottom: images of every certainty.
 
-    Rows of labelled images, and of images that look like another one, are left out.
+    The rows on top alone are images in which the teachers find nothing: with few labels, a teacher that learned those ended
+    below one that learned images at random (``benchmarks/label_next.json``). Rows of labelled images, and of images that look
+    like another one, are left out.
 
     Args:
         rows: of `write_ranking`, or of its table.

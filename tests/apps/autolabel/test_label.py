@@ -19,7 +19,7 @@ from PIL import Image
 from monai_difom.__main__ import main
 from monai_difom.apps import label_images
 from monai_difom.apps.autolabel.adapted import read_adapted
-from monai_difom.apps.autolabel.ranking import copy_next, mark_alike
+from monai_difom.apps.autolabel.ranking import copy_next, mark_alike, spread
 from monai_difom.apps.autolabel.teachers import MaskTeacher, open_teachers
 from monai_difom.data import SoftMaskError, SoftMasks, SoftMaskWriter, train_validation
 from monai_difom.transforms import apply_view, invert_view
@@ -145,6 +145,14 @@ def test_the_images_to_label_next_are_copied_for_an_annotation_tool(
     copies[0].write_bytes(b"touched")
     assert copy_next(rows, tmp_path / "next", 3) == copies
     assert copies[0].read_bytes() == b"touched"
+
+
+def test_what_to_label_next_is_of_every_certainty() -> None:
+    rows = [{"image": str(n), "learned": int(n >= 100), "like": "x" if n == 10 else ""} for n in range(120)]
+    assert [row["image"] for row in spread(rows, 4)] == ["13", "38", "62", "87"]
+    assert len({row["image"] for row in spread(rows, 98)}) == 98
+    assert [row["image"] for row in spread(rows, 1000)] == [str(n) for n in range(100) if n != 10]
+    assert spread([], 3) == []
 
 
 def test_several_structures_have_a_channel_each(polyps: Path, pictures: Path, tmp_path: Path) -> None:
