@@ -42,7 +42,6 @@ from monai_difom.utils import write_json
 TEACHER = "configs/teachers/efficientnet_lite2.yaml"
 STEPS, EPOCH_STEPS = 1250, 50
 TEACHER_STEPS = 400
-END = ", masks"  # of the names of all arms, in the page and the file of figures
 #: arm -> the tasks that it learns, and those whose specialists teach
 ARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "alone": (TASKS, ()),
@@ -73,7 +72,7 @@ def lay_out(folder: Path) -> None:
         write_json(place / "datalist.json", {**own, "training": kept})
 
 
-def common(weights: Path, out: Path, dataset: Path, seed: int) -> dict[str, Any]:
+def common(weights: Path, out: Path, dataset: Path, seed: int, steps: int = STEPS) -> dict[str, Any]:
     """Options of every run."""
     return {
         "bundle_root": BUNDLE,
@@ -84,7 +83,7 @@ def common(weights: Path, out: Path, dataset: Path, seed: int) -> dict[str, Any]
         "image_size": SIZE,
         "encoder": ENCODER,
         "epoch_steps": EPOCH_STEPS,
-        "epochs": [0, STEPS // EPOCH_STEPS, 0],
+        "epochs": [0, steps // EPOCH_STEPS, 0],
         "seed": seed,
         "report": False,
         "progress": False,
@@ -110,14 +109,20 @@ def soft_masks(task: str, folder: Path, weights: Path, runs: Path) -> Path:
     return out / "soft"
 
 
-def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path) -> Path:
+def name_of(arm: str, steps: int) -> str:
+    """Return the name of an arm in the page and in the file of figures."""
+    return f"{arm}, masks" + (f", {steps} steps" if steps != STEPS else "")
+
+
+def train(arm: str, seed: int, folder: Path, weights: Path, runs: Path, steps: int = STEPS) -> Path:
     """Train one arm unless it is done; return its folder."""
-    out = runs / f"{arm.replace(' ', '_')}_{seed}"
+    length = "" if steps == STEPS else f"_{steps}"
+    out = runs / f"{arm.replace(' ', '_')}{length}_{seed}"
     if (out / "summary.json").exists():
         return out
     tasks, teachers = ARMS[arm]
     dataset = folder / ("labelled" if tasks == TASKS else f"few_{tasks[0]}")
-    options = common(weights, out, dataset, seed)
+    options = common(weights, out, dataset, seed, steps)
     last = out / "models" / "last.pt"
     if last.exists():
         options["resume"] = last
@@ -141,17 +146,21 @@ def teachers_of(runs: Path) -> dict[str, float]:
     return found
 
 
-def figures(results: dict[str, list[Path]]) -> dict[str, dict[str, Any]]:
+def figures(results: dict[str, list[Path]], steps: int) -> dict[str, dict[str, Any]]:
     """Return task -> arm -> Dice per seed, and in ``mean`` also the gain over ``alone``."""
     found: dict[str, dict[str, Any]] = {}
     for arm, outs in results.items():
         scores = [scores_of(out) for out in outs]
         for task in (*TASKS, "mean"):
             if task in scores[0]:
-                found.setdefault(task, {})[arm + END] = {"dice": [s[task] for s in scores]}
+                found.setdefault(task, {})[name_of(arm, steps)] = {"dice": [s[task] for s in scores]}
         if arm != "alone" and "alone" in results and ARMS[arm][0] == TASKS:
             change = gain_over(results, arm, "alone").difference
-            found["mean"][arm + END] |= {"gain": change.mean, "low": change.low, "high": change.high}
+            found["mean"][name_of(arm, steps)] |= {
+                "gain": change.mean,
+                "low": change.low,
+                "high": change.high,
+            }
     return found
 
 
@@ -165,6 +174,7 @@ def main() -> None:
         "--teacher_weights", type=Path, required=True, help="EfficientNet-Lite2, in timm's layout"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the student")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "agglomeration_masks")
     options = parser.parse_args()
@@ -174,12 +184,12 @@ def main() -> None:
     results: dict[str, list[Path]] = {}
     for seed in options.seeds:
         for arm in options.arms:
-            results.setdefault(arm, []).append(train(arm, seed, folder, weights, runs))
+            results.setdefault(arm, []).append(train(arm, seed, folder, weights, runs, options.steps))
             print(f"\n{table_of(results)}\nspecialists: {teachers_of(runs)}", flush=True)
     for one, other in (("all", "alone"), *((a, b) for t in TASKS for a, b in ((t, "alone"), ("all", t)))):
         if one in results and other in results:
             print(gain_text(results, one, other))
-    found = figures(results)
+    found = figures(results, options.steps)
     keep_figures(RESULTS, found)
     print(json.dumps(found))
 
