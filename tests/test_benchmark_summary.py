@@ -20,6 +20,6 @@ def test_every_gain_of_the_summary_stands_with_its_interval_in_the_page_that_its
     ]
     assert len(rows) >= 10
     for row in rows:
-        pages = re.findall(r"\]\((\w+\.md)\)", row)
+        pages = re.findall(r"\]\(([\w./]+\.md)[)#]", row)
         said = set().union(*(figures((BENCHMARKS / page).read_text(encoding="utf-8")) for page in pages))
         assert figures(row) <= said, row
