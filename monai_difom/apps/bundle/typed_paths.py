@@ -50,7 +50,11 @@ def typed_value(name: str, word: str) -> Any:
     if isinstance(text, list):
         return [literal(os.path.expanduser(str(part))) for part in text]
     if isinstance(text, dict):
-        return {str(key): literal(os.path.expanduser(str(part))) for key, part in text.items()}
+        # a mapping to numbers is no mapping to paths, whatever its name ends with: static_weights
+        return {
+            key: literal(os.path.expanduser(str(part))) if isinstance(part, str) or name in _NAMES else part
+            for key, part in text.items()
+        }
     return literal(os.path.expanduser(text))
 
 
@@ -92,7 +96,7 @@ def keep_paths(parser: ConfigParser, options: Mapping[str, str]) -> None:
 def _refuse_lost(name: str, stored: Any) -> None:
     values = stored if isinstance(stored, list) else [stored]
     if isinstance(stored, dict):
-        values = [value for key, value in stored.items() if key != "_target_"]
+        values = [value for value in stored.values() if isinstance(value, str) or name in _NAMES]
     if any(isinstance(value, str) and "::" in value and value[:1] not in "$@%" for value in values):
         raise ValueError(
             f"{name} is {stored!r}: in a configuration MONAI turns '#' into '::', so that the path is another one. Give it on "

@@ -94,10 +94,18 @@ def test_paths_by_name_arrive_as_they_were_typed(tmp_path: Path, monkeypatch: py
     words = "{'polyp':'runs/a#1','vessel':'~/2024_01'}"
     for name in ("soft_masks", "specialists"):
         parser = run(tmp_path, monkeypatch, f"--{name}={words}", **{name: None}).parser
-        assert parser.get_parsed_content(name) == {
-            "polyp": "runs/a#1",
-            "vessel": str(tmp_path / "home/2024_01"),
-        }
+        found = parser.get_parsed_content(name)
+        assert found == {"polyp": "runs/a#1", "vessel": str(tmp_path / "home" / "2024_01")}
+
+
+def test_numbers_by_name_are_no_paths_whatever_their_option_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {"first": 1.5, "second": 2}
+    typed = run(tmp_path, monkeypatch, f"--static_weights={weights}", static_weights=None).parser
+    stored = run(tmp_path, monkeypatch, static_weights=weights).parser
+    assert typed.get_parsed_content("static_weights") == weights
+    assert stored.get_parsed_content("static_weights") == weights
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,6 @@ def test_paths_by_name_arrive_as_they_were_typed(tmp_path: Path, monkeypatch: py
         ("data#2", "turns '#' into '::'"),
         (2024, "a number; it must be a path"),
         ({"polyp": "runs/a#2"}, "turns '#' into '::'"),
-        ({"polyp": 2024}, "a number; it must be a path"),
     ],
 )
 def test_a_path_that_a_file_cannot_say_is_refused(
@@ -115,6 +122,14 @@ def test_a_path_that_a_file_cannot_say_is_refused(
     with pytest.raises(RuntimeError) as caught:
         run(tmp_path, monkeypatch, dataset_dir=value)
     assert message in cause(caught.value)
+
+
+def test_a_number_for_a_folder_of_soft_masks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run(tmp_path, monkeypatch, soft_masks={"polyp": 2024})
+    assert "a number; it must be a path" in cause(caught.value)
 
 
 def test_options_that_are_no_paths_are_read_as_before() -> None:
